@@ -1,0 +1,158 @@
+"""Sources, samples, images and imported votes."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from fercore.domain import SIDE, Filter, Order, Pixels
+from fercore.store.connection import Store, Writer, now
+
+_WHERE = """
+    (len($labels) = 0 OR list_contains($labels, current_label))
+    AND (len($given) = 0 OR list_contains($given, given_label))
+    AND (len($splits) = 0 OR list_contains($splits, source_split))
+    AND (len($sources) = 0 OR list_contains($sources, source_id))
+    AND (len($age_bands) = 0 OR list_contains($age_bands, coalesce(age_band, 'not_tagged')))
+    AND (len($genders) = 0 OR list_contains($genders, coalesce(gender, 'not_tagged')))
+    AND (len($flags) = 0 OR list_has_any($flags, string_split(flags, ',')))
+    AND (len($findings) = 0 OR sample_id IN (SELECT sample_id FROM findings WHERE list_contains($findings, kind)))
+    AND ($group IS NULL OR image_id = $group)
+    AND ($relabelled IS NULL OR (current_label IS DISTINCT FROM given_label) = $relabelled)
+"""
+_ORDER_BY = {Order.SOURCE: "source_id, source_row", Order.DARKEST: "mean, sample_id", Order.BRIGHTEST: "mean DESC, sample_id",
+             Order.SHUFFLED: "sample_id"}
+
+
+def _params(chosen: Filter) -> dict[str, Any]:
+    lists = {k: list(getattr(chosen, k)) for k in
+             ("labels", "given", "splits", "sources", "age_bands", "genders", "flags", "findings")}
+    return {**lists, "group": chosen.group, "relabelled": chosen.relabelled}
+
+
+def page(store: Store, chosen: Filter, order: Order, offset: int, limit: int) -> pd.DataFrame:
+    """`limit` of the samples that match, from `offset` on, with their gray48 bytes."""
+    return store.frame(f"""
+        WITH hits AS (SELECT *, row_number() OVER (ORDER BY {_ORDER_BY[order]}) AS place FROM samples WHERE {_WHERE})
+        SELECT h.*, i.gray48 FROM hits AS h JOIN facts.image AS i ON i.image_id = h.image_id
+        WHERE h.place > $offset AND h.place <= $offset + $limit ORDER BY h.place
+    """, {**_params(chosen), "offset": offset, "limit": limit})
+
+
+def count(store: Store, chosen: Filter) -> int:
+    return int(store.value(f"SELECT count(*) FROM samples WHERE {_WHERE}", _params(chosen)))
+
+
+def table(store: Store) -> pd.DataFrame:
+    """All samples without pixels, in sample order."""
+    return store.frame("SELECT * FROM samples ORDER BY sample_id")
+
+
+def matching(store: Store, chosen: Filter) -> pd.DataFrame:
+    """Samples that match, without pixels: what plots are made of."""
+    return store.frame(f"SELECT current_label, source_split, age_band, gender, mean FROM samples WHERE {_WHERE}", _params(chosen))
+
+
+def options(store: Store) -> dict[str, list[str]]:
+    """The values that occur, for filter widgets."""
+    return {"sources": [r[0] for r in store.rows("SELECT DISTINCT source_id FROM facts.sample ORDER BY 1")],
+            "splits": [r[0] for r in store.rows("SELECT DISTINCT source_split FROM facts.sample WHERE source_split IS NOT NULL ORDER BY 1")],
+            "findings": [r[0] for r in store.rows("SELECT DISTINCT kind FROM findings ORDER BY 1")]}
+
+
+def by_ids(store: Store, sample_ids: list[str]) -> pd.DataFrame:
+    """The named samples with pixels, in the order of `sample_ids`."""
+    return store.frame("""
+        SELECT s.*, i.gray48 FROM (SELECT unnest($ids) AS sample_id, generate_subscripts($ids, 1) AS place) AS wanted
+        JOIN samples AS s ON s.sample_id = wanted.sample_id JOIN facts.image AS i ON i.image_id = s.image_id ORDER BY wanted.place
+    """, {"ids": sample_ids})
+
+
+def copies(store: Store, image_id: str) -> pd.DataFrame:
+    """Every sample that shows exactly this image."""
+    return store.frame("SELECT sample_id, source_id, source_row, given_label, source_split FROM samples WHERE image_id = $id "
+                       "ORDER BY source_id, source_row", {"id": image_id})
+
+
+def imported_votes(store: Store, image_id: str) -> pd.DataFrame:
+    return store.frame("SELECT origin, field, value, votes, sample_id FROM votes WHERE image_id = $id AND origin <> 'annotator'",
+                       {"id": image_id})
+
+
+def pixels(store: Store, image_ids: list[str]) -> Pixels:
+    """uint8 [n, 48, 48], row i for image_ids[i]."""
+    found = dict(store.rows("SELECT image_id, gray48 FROM facts.image WHERE list_contains($ids, image_id)" if len(image_ids) < 1000
+                            else "SELECT image_id, gray48 FROM facts.image", {"ids": image_ids} if len(image_ids) < 1000 else {}))
+    flat = np.frombuffer(b"".join(found[i] for i in image_ids), dtype=np.uint8)
+    return flat.reshape(-1, SIDE, SIDE)
+
+
+def known(w: Writer, batch: pa.Table) -> list[tuple[int, str]]:
+    """(source_row, what differs) of rows of `batch` that are here already with other content."""
+    return w.bulk("""
+        SELECT b.source_row, CASE WHEN b.image_id <> s.image_id THEN 'pixels' WHEN b.given_label IS DISTINCT FROM s.given_label
+               THEN 'label' ELSE 'split' END
+        FROM batch AS b JOIN facts.sample AS s ON s.sample_id = b.sample_id
+        WHERE b.image_id <> s.image_id OR b.given_label IS DISTINCT FROM s.given_label
+              OR b.source_split IS DISTINCT FROM s.source_split ORDER BY b.source_row LIMIT 5
+    """, batch)
+
+
+def insert(w: Writer, batch: pa.Table, import_id: str) -> int:
+    """Adds the images and samples of `batch` that are new; returns how many samples that were."""
+    w.bulk("""
+        INSERT INTO facts.image SELECT DISTINCT ON (image_id) image_id, 48, 48, 'L', gray48, mean, sd FROM batch AS b
+        WHERE NOT EXISTS (FROM facts.image AS i WHERE i.image_id = b.image_id)
+    """, batch)
+    return int(w.bulk("""
+        INSERT INTO facts.sample SELECT sample_id, source_id, source_row, image_id, given_label, source_split, $import FROM batch AS b
+        WHERE NOT EXISTS (FROM facts.sample AS s WHERE s.sample_id = b.sample_id)
+    """, batch, {"import": import_id})[0][0])
+
+
+def insert_votes(w: Writer, batch: pa.Table) -> int:
+    """Adds imported votes (sample_id, origin, field, value, votes) of samples that exist and have none of that origin and field."""
+    return int(w.bulk("""
+        INSERT INTO facts.imported_vote SELECT b.sample_id, b.origin, b.field, b.value, b.votes FROM batch AS b
+        WHERE EXISTS (FROM facts.sample AS s WHERE s.sample_id = b.sample_id) AND NOT EXISTS (
+            FROM facts.imported_vote AS v WHERE v.sample_id = b.sample_id AND v.origin = b.origin AND v.field = b.field)
+    """, batch)[0][0])
+
+
+def record_import(w: Writer, row: dict[str, Any], rejected: list[tuple[int, int, str]]) -> None:
+    """One line of provenance, and every rejected row as (source row, line, reason)."""
+    names = ("import_id", "source_id", "kind", "file_name", "file_sha256", "licence", "note", "rows_read", "rows_added",
+             "rows_rejected", "votes_added", "person_id")
+    w.run(f"INSERT INTO facts.import ({', '.join(names)}, recorded_at) VALUES ({', '.join('$' + n for n in names)}, $at)",
+          {**{n: row.get(n) for n in names}, "at": now()})
+    if rejected:
+        rows, lines, reasons = zip(*rejected, strict=True)
+        w.bulk("INSERT INTO facts.rejected_row SELECT $import, source_row, line, reason FROM batch",
+               pa.table({"source_row": rows, "line": lines, "reason": reasons}), {"import": row["import_id"]})
+
+
+def sources(store: Store) -> pd.DataFrame:
+    return store.frame("SELECT * FROM sources ORDER BY source_id")
+
+
+def rejected(store: Store, source_id: str) -> pd.DataFrame:
+    """Rejected rows of the last import of a source."""
+    return store.frame("""
+        SELECT r.source_row, r.line, r.reason FROM facts.rejected_row AS r
+        WHERE r.import_id = (SELECT arg_max(import_id, recorded_at) FROM facts.import WHERE source_id = $s) ORDER BY r.source_row
+    """, {"s": source_id})
+
+
+def overview(store: Store) -> dict[str, int]:
+    """Counts for the first page: samples, distinct images, images with a standing vote, flagged images, tagged images."""
+    names = ("samples", "images", "relabelled", "flagged", "tagged", "voted")
+    return dict(zip(names, store.rows("""
+        SELECT count(*), count(DISTINCT image_id), count(*) FILTER (current_label IS DISTINCT FROM given_label),
+               count(DISTINCT image_id) FILTER (flags <> ''), count(DISTINCT image_id) FILTER (age_band IS NOT NULL OR gender IS NOT NULL),
+               count(DISTINCT image_id) FILTER (voted) FROM samples
+    """)[0], strict=True))
+
+
+def class_counts(store: Store) -> pd.DataFrame:
+    return store.frame("SELECT current_label AS label, count(*) AS n FROM samples GROUP BY current_label")

@@ -1,0 +1,28 @@
+"""Fixtures that every suite shares: a real store in a temporary folder, a small file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import ANNOTATOR, LEAD, REVIEWER, SECOND_LEAD, fer_line, some_faces, write_fer
+
+from fercore.domain import Workspace
+from fercore.store import Store
+from fercore.store import people as people_table
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(Workspace(tmp_path / "ws")) as opened:
+        for person in (LEAD, SECOND_LEAD, REVIEWER, ANNOTATOR):
+            people_table.add(opened, person)
+        yield opened
+
+
+@pytest.fixture
+def small_file(tmp_path: Path) -> Path:
+    """70 rows: 10 of each class (56 Training, 14 PublicTest); rows 0 and 7 identical, rows 1 and 65 identical and across splits,
+    rows 2 and 10 identical with different labels."""
+    faces = some_faces(70)
+    faces[7], faces[65], faces[10] = faces[0], faces[1], faces[2]
+    return write_fer(tmp_path / "small.csv", [fer_line(i % 7, faces[i], "Training" if i < 56 else "PublicTest") for i in range(70)])
