@@ -1,0 +1,184 @@
+"""Label events: recorded once, folded as said, refused with a reason, blind to other people's answers."""
+
+from typing import Any
+
+import pytest
+from helpers import ANNOTATOR, LEAD, REVIEWER, some_faces
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from uuid_utils import uuid7
+
+from fercore import curation, ingest
+from fercore.curation import Queue
+from fercore.domain import Permission, Person, Role, image_id
+from fercore.errors import NotAllowed
+from fercore.store import Store
+
+FACES = [image_id(f) for f in some_faces(70)]
+EXPRESSION = Queue(("expression",))
+
+
+def event(op: str, face: str, field: str | None = "expression", value: str | None = None, target: str | None = None) -> dict[str, Any]:
+    return {"event_id": str(uuid7()), "op": op, "image_id": face, "field": field, "value": value, "target": target, "gesture": str(uuid7()),
+            "lead_ms": 400, "shown_at": 1_790_000_000_000, "decided_at": 1_790_000_000_400, "mode": "single"}
+
+
+@pytest.fixture
+def filled(store: Store, small_file) -> Store:  # noqa: ANN001
+    ingest.import_fer2013(store, LEAD, small_file)
+    return store
+
+
+def label_of(store: Store, face: str) -> tuple[Any, ...]:
+    return store.rows("SELECT DISTINCT given_label, current_label, flags FROM samples WHERE image_id = $i", {"i": face})[0]
+
+
+def test_a_vote_changes_the_current_label_and_not_the_given_one(filled: Store) -> None:
+    receipt = curation.record(filled, ANNOTATOR, [event("set", FACES[3], value="fear")])
+    assert len(receipt.acked) == 1 and not receipt.refused
+    assert label_of(filled, FACES[3]) == ("happy", "fear", "")
+    stored = filled.rows("SELECT person_id, role, authentication, lead_ms, mode FROM label_events")
+    assert stored == [("ann", "annotator", "local, not authenticated", 400, "single")]
+
+
+def test_resending_records_nothing_twice_and_acknowledges_again(filled: Store) -> None:
+    events = [event("set", f, value="sad") for f in FACES[3:6]]
+    first = curation.record(filled, ANNOTATOR, events)
+    again = curation.record(filled, ANNOTATOR, events + events[:1])
+    assert sorted(first.acked) == sorted(again.acked) == sorted(e["event_id"] for e in events)
+    assert filled.value("SELECT count(*) FROM facts.label_event") == 3
+
+
+def test_duplicates_share_their_votes(filled: Store) -> None:
+    curation.record(filled, ANNOTATOR, [event("set", FACES[0], value="neutral")])
+    assert filled.rows("SELECT source_row, current_label FROM samples WHERE image_id = $i ORDER BY source_row", {"i": FACES[0]}) == [
+        (0, "neutral"), (7, "neutral")]
+
+
+def test_a_tie_keeps_the_given_label_and_a_third_vote_decides(filled: Store) -> None:
+    for person, value in ((ANNOTATOR, "fear"), (REVIEWER, "sad")):
+        curation.record(filled, person, [event("set", FACES[3], value=value)])
+    assert label_of(filled, FACES[3])[1] == "happy"
+    curation.record(filled, LEAD, [event("set", FACES[3], value="sad")])
+    assert label_of(filled, FACES[3])[1] == "sad"
+
+
+def test_undo_and_redo_bring_back_what_stood_before(filled: Store) -> None:
+    first, second = event("set", FACES[3], value="fear"), event("set", FACES[3], value="sad")
+    curation.record(filled, ANNOTATOR, [first, second])
+    curation.record(filled, ANNOTATOR, [event("undo", FACES[3], None, target=second["event_id"])])
+    assert label_of(filled, FACES[3])[1] == "fear"
+    curation.record(filled, ANNOTATOR, [event("undo", FACES[3], None, target=first["event_id"])])
+    assert label_of(filled, FACES[3])[1] == "happy"
+    curation.record(filled, ANNOTATOR, [event("redo", FACES[3], None, target=first["event_id"])])
+    assert label_of(filled, FACES[3])[1] == "fear"
+    assert filled.value("SELECT count(*) FROM label_events") == 5  # nothing was deleted
+
+
+def test_flags_are_votes_that_can_be_taken_back(filled: Store) -> None:
+    curation.record(filled, ANNOTATOR, [event("set", FACES[3], "flag_dark", "yes"), event("set", FACES[3], "flag_non_face", "yes")])
+    assert label_of(filled, FACES[3])[2] == "dark,non_face"
+    curation.record(filled, ANNOTATOR, [event("unset", FACES[3], "flag_dark")])
+    assert label_of(filled, FACES[3])[2] == "non_face"
+
+
+@pytest.mark.parametrize(("change", "part"), [
+    ({"image_id": "0" * 64}, "unknown image"), ({"image_id": "../etc"}, "image_id"), ({"value": "contented"}, "no value of expression"),
+    ({"field": "mood"}, "cannot be labelled"), ({"field": None}, "names no field"), ({"op": "drop"}, "op"), ({"op": "undo", "target": None}, "no target"),
+    ({"op": "undo", "target": "00000000-0000-7000-8000-000000000000"}, "not yours"), ({"event_id": "1"}, "event_id"), ({"lead_ms": -1}, "lead_ms"),
+    ({"shown_at": 10**18}, "shown_at"), ({"field": "flag_dark", "value": "happy"}, "no value of flag_dark"),
+])
+def test_bad_events_are_refused_with_a_reason_and_the_good_part_is_kept(filled: Store, change: dict[str, Any], part: str) -> None:
+    good, bad = event("set", FACES[4], value="sad"), {**event("set", FACES[5], value="sad"), **change}
+    receipt = curation.record(filled, ANNOTATOR, [good, bad])
+    assert receipt.acked == [good["event_id"]] and list(receipt.refused) == [bad["event_id"]] and part in receipt.refused[bad["event_id"]]
+    assert filled.value("SELECT count(*) FROM label_events") == 1
+
+
+def test_nobody_undoes_or_takes_over_another_persons_act(filled: Store) -> None:
+    mine = event("set", FACES[3], value="fear")
+    curation.record(filled, ANNOTATOR, [mine])
+    undo, stolen = event("undo", FACES[3], None, target=mine["event_id"]), {**event("set", FACES[3], value="sad"), "event_id": mine["event_id"]}
+    receipt = curation.record(filled, REVIEWER, [undo, stolen])
+    assert set(receipt.refused) == {undo["event_id"], mine["event_id"]} and not receipt.acked
+    assert label_of(filled, FACES[3])[1] == "fear"
+
+
+def test_a_role_without_the_right_is_refused(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(curation.Person.require.__globals__["PERMISSIONS"], Role.ANNOTATOR, frozenset({Permission.LOOK}))
+    with pytest.raises(NotAllowed, match="You may not label"):
+        curation.record(filled, ANNOTATOR, [event("set", FACES[3], value="fear")])
+
+
+def test_the_queue_hands_out_each_distinct_face_once_and_not_what_is_done(filled: Store) -> None:
+    distinct = filled.value("SELECT count(*) FROM images")
+    assert distinct == 67
+    seen: list[str] = []
+    while len(batch := curation.waiting(filled, ANNOTATOR, EXPRESSION, held=seen, limit=20)):
+        seen += batch["image_id"].tolist()
+    assert len(seen) == len(set(seen)) == distinct
+    curation.record(filled, ANNOTATOR, [event("set", seen[0], value="sad"), event("skip", seen[1]), event("set", seen[2], "flag_dark", "yes"),
+                                        event("set", seen[3], "age_band", "young")])
+    assert curation.progress(filled, ANNOTATOR, EXPRESSION) == (3, distinct - 3)
+    assert curation.progress(filled, REVIEWER, EXPRESSION) == (0, distinct)  # other people's answers do not shorten my queue
+    left = curation.waiting(filled, ANNOTATOR, EXPRESSION, held=[], limit=1000)["image_id"].tolist()
+    assert set(left) == set(seen[3:]) and seen[4:8] == [i for i in left if i in seen[4:8]]  # the order does not change
+
+
+def test_a_tag_queue_wants_every_field(filled: Store) -> None:
+    queue = Queue(("age_band", "gender"))
+    face = curation.waiting(filled, ANNOTATOR, queue, held=[], limit=1)["image_id"].iloc[0]
+    curation.record(filled, ANNOTATOR, [event("set", face, "age_band", "young")])
+    assert curation.progress(filled, ANNOTATOR, queue) == (0, 67)
+    curation.record(filled, ANNOTATOR, [event("set", face, "gender", "cannot_tell")])
+    assert curation.progress(filled, ANNOTATOR, queue) == (1, 66)
+
+
+def test_what_is_handed_out_holds_no_label_of_anybody(filled: Store) -> None:
+    curation.record(filled, REVIEWER, [event("set", FACES[3], value="fear")])
+    assert list(curation.waiting(filled, ANNOTATOR, EXPRESSION, held=[], limit=5).columns) == ["image_id", "gray48"]
+
+
+def test_queues_narrow_by_current_label(filled: Store) -> None:
+    only = curation.waiting(filled, ANNOTATOR, Queue(("expression",), label="disgust"), held=[], limit=100)["image_id"]
+    assert set(only) == {r[0] for r in filled.rows("SELECT image_id FROM samples WHERE current_label = 'disgust'")}
+
+
+ACTS = st.lists(st.tuples(st.sampled_from(["ann", "rosa"]), st.sampled_from(["set", "unset", "undo", "redo", "skip"]), st.integers(0, 2),
+                          st.sampled_from(["angry", "happy", "cannot_tell"]), st.integers(0, 30)), max_size=30)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=ACTS, cuts=st.lists(st.integers(0, 30), max_size=4))
+def test_replaying_events_gives_the_standing_votes(filled: Store, acts: list[Any], cuts: list[int]) -> None:
+    """The SQL fold against a plain re-computation, sent in any batches, each twice."""
+    with filled.write("labels") as w:
+        w.run("DELETE FROM facts.label_event")
+    people = {p.person_id: p for p in (ANNOTATOR, REVIEWER)}
+    sent: list[tuple[Person, dict[str, Any]]] = []
+    for who, op, face, value, back in acts:
+        own = [e for p, e in sent if p.person_id == who and e["op"] in ("set", "unset", "skip")]
+        if op in ("undo", "redo"):
+            if own:
+                target = own[back % len(own)]
+                sent.append((people[who], event(op, target["image_id"], None, target=target["event_id"])))
+        else:
+            sent.append((people[who], event(op, FACES[face], value=value if op == "set" else None)))
+    edges = sorted({0, len(sent), *(c for c in cuts if c < len(sent))})
+    for start, stop in zip(edges, edges[1:], strict=False):
+        for person in people.values():  # each person's events arrive in their own order
+            batch = [e for p, e in sent[start:stop] if p is person]
+            for _ in range(2):
+                assert not curation.record(filled, person, batch).refused
+    expected: dict[tuple[str, str], str] = {}
+    for person in people.values():
+        mine = [e for p, e in sent if p is person]
+        off = {}
+        for e in mine:
+            if e["target"]:
+                off[e["target"]] = e["op"] == "undo"
+        for e in mine:
+            if e["op"] in ("set", "unset") and not off.get(e["event_id"]):
+                expected[e["image_id"], person.person_id] = e["value"] if e["op"] == "set" else ""
+    stands = {(i, p): v for i, p, v in filled.rows("SELECT image_id, person_id, value FROM standing WHERE op = 'set'")}
+    assert stands == {k: v for k, v in expected.items() if v}
