@@ -1,11 +1,13 @@
 """Fixtures that every suite shares: a real store in a temporary folder, a small file."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import ANNOTATOR, LEAD, REVIEWER, SECOND_LEAD, fer_line, some_faces, write_fer
 
+from fercore import demo
 from fercore.domain import Workspace
 from fercore.store import Store
 from fercore.store import people as people_table
@@ -26,3 +28,19 @@ def small_file(tmp_path: Path) -> Path:
     faces = some_faces(70)
     faces[7], faces[65], faces[10] = faces[0], faces[1], faces[2]
     return write_fer(tmp_path / "small.csv", [fer_line(i % 7, faces[i], "Training" if i < 56 else "PublicTest") for i in range(70)])
+
+
+@pytest.fixture(scope="session")
+def demo_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished demo workspace; never opened by a test, which takes a copy."""
+    root = tmp_path_factory.mktemp("demo") / "workspace"
+    demo.build(Workspace(root), faces=420, epochs=2)
+    return root
+
+
+@pytest.fixture
+def demo_workspace(demo_template: Path, tmp_path: Path) -> Path:
+    """A copy of the demo workspace of its own."""
+    root = tmp_path / "demo"
+    shutil.copytree(demo_template, root)
+    return root

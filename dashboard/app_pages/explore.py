@@ -1,0 +1,68 @@
+"""Filter faces, see them, see how they are distributed."""
+
+import math
+
+import streamlit as st
+
+from dashboard import access, cache, charts, faces
+from fercore.audit import KINDS
+from fercore.domain import Filter, Order, Permission
+from fercore.schemes import AGE_BANDS, CANNOT_TELL, FER7, FLAGS, GENDERS
+
+PAGE = 60
+access.actor().require(Permission.LOOK)
+
+
+st.title("Explore")
+here = cache.options()
+if not here["sources"]:
+    st.info("No faces to explore yet. A data lead imports them on the Import page.", icon=":material/upload_file:")
+    st.stop()
+
+
+def pick(label: str, values: list[str], key: str, names: dict[str, str] | None = None) -> tuple[str, ...]:
+    return tuple(st.multiselect(label, values, key=key, bind="query-params", placeholder="any", format_func=lambda v: (names or {}).get(v, v)))
+
+
+left, right = st.columns([1, 4], gap="medium")
+with left:
+    groups = {**{c.class_id: c.name for c in (*AGE_BANDS.classes, *GENDERS.classes)}, CANNOT_TELL: "Cannot tell", "not_tagged": "Not tagged"}
+    classes = {c.class_id: c.name for c in FER7.classes}
+    chosen = Filter(
+        labels=pick("Current label", list(classes), "label", classes),
+        given=pick("Given label", list(classes), "given", classes),
+        splits=pick("Source split", here["splits"], "split"),
+        findings=pick("Finding", here["findings"], "finding", KINDS),
+        flags=pick("Flag", list(FLAGS), "flag", {k: v[0] for k, v in FLAGS.items()}),
+        age_bands=pick("Perceived age", [*AGE_BANDS.ids, CANNOT_TELL, "not_tagged"], "age", groups),
+        genders=pick("Perceived gender", [*GENDERS.ids, CANNOT_TELL, "not_tagged"], "gender", groups),
+        sources=pick("Source", here["sources"], "source") if len(here["sources"]) > 1 else (),
+        relabelled=True if st.toggle("Only relabelled", key="relabelled", bind="query-params") else None,
+    )
+with right:
+    first, second, third, fourth = st.columns([4, 3, 4, 3], vertical_alignment="center")
+    view = first.segmented_control("View", ["Faces", "Distribution"], default="Faces", required=True, key="view", bind="query-params",
+                                   label_visibility="collapsed")
+    total = cache.count(chosen)
+    if view == "Faces":
+        order = second.selectbox("Order", list(Order), key="order", bind="query-params", label_visibility="collapsed")
+        last = max(1, math.ceil(total / PAGE))
+        number = fourth.number_input(f"Page, 1 to {last:,}", 1, last, key="page", bind="query-params", label_visibility="collapsed",
+                                     help=f"Page, 1 to {last:,}")
+        start = (number - 1) * PAGE
+        third.markdown(f"**{min(start + 1, total):,}–{min(start + PAGE, total):,}** of **{total:,}** faces, page")
+        if total:
+            faces.wall(cache.page(chosen, order, start, PAGE), key="grid")
+        else:
+            st.info("No face matches all of these filters. Clear one of them.", icon=":material/filter_alt_off:")
+    else:
+        third.markdown(f"**{total:,}** faces")
+        rows = cache.matching(chosen)
+        counts = rows.groupby(["current_label", "source_split"], observed=True).size().rename("n").reset_index()
+        st.subheader("Current label by source split")
+        points = charts.draw(charts.class_bars(counts.rename(columns={"current_label": "label"}), by="source_split"), "bars", select=True)
+        for label in {p["customdata"] for p in points}:
+            st.page_link("app_pages/explore.py", label=f"Show the {charts.name_of(label)} faces", icon=":material/grid_view:",
+                         query_params={"label": label})
+        st.subheader("Brightness by current label")
+        charts.draw(charts.intensity(rows["mean"], rows["current_label"]), "intensity")

@@ -1,0 +1,92 @@
+"""What a run reached: metrics with intervals, confusion matrix, k-fold table, learning curves."""
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import access, cache, charts, faces
+from dashboard.components.confusion import confusion_matrix
+from fercore import evaluation
+from fercore.domain import Permission
+from fercore.training.rundir import read_metrics
+
+access.actor().require(Permission.READ_RESULTS)
+SHOWN = 60
+
+st.title("Results")
+runs = {r.run_id: r for r in cache.finished_runs()}
+if not runs:
+    st.info("No finished run yet.", icon=":material/model_training:")
+    st.page_link("app_pages/train.py", label="Train", icon=":material/model_training:")
+    st.stop()
+run_id = st.selectbox("Run", list(runs), key="run", bind="query-params", label_visibility="collapsed")
+config = runs[run_id].config
+assert config is not None  # a finished run has one
+frame = cache.predictions(run_id)
+classes = evaluation.classes_of(frame)
+headline, report, counts = cache.evaluated(run_id)
+
+reads = cache.test_reads(config.version_id)
+basis = (f"out-of-fold predictions of {config.folds} grouped folds over train and val; test was not read" if config.folds
+         else f"test split, read once by this run and {reads} times by runs on this version")
+st.caption(f"Perceived expression · version **{config.version_id}** · {config.model}, seed {config.seed} · {basis}"
+           + (" · :violet-badge[exploratory: the version was not approved]" if config.exploratory else ""))
+names = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1", "top_2_accuracy": "Top-2 accuracy"}
+with st.container(horizontal=True):
+    for key, label in names.items():
+        value = headline[key]
+        st.metric(label, "–" if value.value is None else f"{value.value * 100:.1f} %", border=True)
+        st.caption(value.percent().partition(" % ")[2] or value.note)
+
+view = st.segmented_control("View", ["Confusion", "Classes", "Folds", "Curves"], default="Confusion", required=True, key="view",
+                            bind="query-params", label_visibility="collapsed")
+if view == "Confusion":
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        unit = st.segmented_control("Cells show", ["counts", "% of true class", "% of predicted class"], default="counts", required=True, key="unit",
+                                    bind="query-params", label_visibility="collapsed")
+        shares = None if unit == "counts" else evaluation.normalise(counts, "row" if unit == "% of true class" else "column")
+        opened = confusion_matrix(counts, shares, key=f"confusion-{run_id}")
+        if opened:
+            st.query_params["true"], st.query_params["predicted"] = opened
+        st.caption(f"n = {len(frame):,} faces. Colour is the share of the true class. Click a cell to open its faces.")
+    with right:
+        true, predicted = st.query_params.get("true"), st.query_params.get("predicted")
+        if true in classes and predicted in classes:
+            hits = frame[(frame["label"] == true) & (frame["predicted"] == predicted)].sort_values("confidence", ascending=False)
+            st.markdown(f"**Labelled {charts.name_of(true)}, predicted {charts.name_of(predicted)}:** {len(hits):,} faces"
+                        + (f", the {SHOWN} most confident" if len(hits) > SHOWN else ", most confident first"))
+            shown = hits.head(SHOWN)
+            faces.wall(cache.by_ids(tuple(shown["sample_id"])), key=f"cell-{true}-{predicted}", scale=1,
+                       notes={r.sample_id: f"{r.confidence * 100:.0f} %" for r in shown.itertuples()})
+        else:
+            st.info("Choose a cell of the matrix to see its faces here.", icon=":material/touch_app:")
+elif view == "Classes":
+    table = pd.DataFrame([{"class": charts.name_of(r.class_id), "faces": r.support, "precision": r.precision.percent(), "recall": r.recall.percent(),
+                           "F1": r.f1.percent()} for r in report])
+    st.dataframe(table, hide_index=True)
+    shown = [r for r in report if r.recall.value is not None]
+    charts.draw(charts.whiskers([charts.name_of(r.class_id) for r in shown], [r.recall for r in shown],
+                                [charts.colour_of(r.class_id) for r in shown], "recall, 95 % interval"), "recall", height=320)
+    rest = {"macro_precision": "Macro precision", "macro_recall": "Macro recall"}
+    st.caption(" · ".join(f"{label} {headline[key].percent()}" for key, label in rest.items()) + f" · Log loss {headline['log_loss'].number()}")
+elif view == "Folds":
+    if not config.folds:
+        st.info("This run is a hold-out run: it has no folds. Launch one with folds on the Train page.", icon=":material/table_rows:")
+    else:
+        table = evaluation.kfold_table(frame, classes)
+        figures = [c for c in table.columns if c not in ("fold", "n")]
+        st.dataframe(table.assign(**{c: table[c] * 100 for c in figures}), hide_index=True,
+                     column_config={c: st.column_config.NumberColumn(c.replace("_", " "), format="%.2f") for c in figures})
+        st.caption(f"Percent. All folds together: accuracy {evaluation.pooled_accuracy(frame).percent()}. Micro precision, recall and F1 "
+                   "equal accuracy. The standard deviation is over folds; folds share training faces, so it is no standard error.")
+    with st.expander("Published 10-fold table of the four-class system (SimpleCNN), for reference"):
+        st.dataframe(evaluation.published("s0_kfold_before"), hide_index=True)
+        st.caption("Another data set (four classes, 2,906 faces, curated by hand, folds not grouped by duplicates): not comparable with the above.")
+else:
+    epochs = pd.DataFrame(read_metrics(runs[run_id].path))
+    left, right = st.columns(2)
+    with left:
+        charts.draw(charts.curves(epochs, "loss", "loss"), "loss", height=320)
+    with right:
+        charts.draw(charts.curves(epochs, "accuracy", "accuracy"), "accuracy", height=320)
+    st.caption("Training values are measured while training, with dropout on. The kept state has the lowest validation loss.")

@@ -1,0 +1,94 @@
+"""Data frame -> plotly figure, pure; and the one way a figure is drawn."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from fercore.evaluation import Estimate
+from fercore.schemes import FER8
+
+_CONFIG = {"displaylogo": False, "modeBarButtons": [["toImage"]], "toImageButtonOptions": {"format": "svg", "scale": 2}}
+NO_LABEL = "no label"
+
+
+def name_of(class_id: str | None) -> str:
+    return FER8[class_id].name if class_id in FER8.ids else (class_id or NO_LABEL)
+
+
+def colour_of(class_id: str | None) -> str:
+    return FER8[class_id].colour if class_id in FER8.ids else "#666666"
+
+
+def draw(figure: go.Figure, key: str, *, height: int = 300, select: bool = False) -> list[dict[str, Any]]:
+    """Draws a figure in the house style; returns the selected points when `select`."""
+    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 28, "b": 8}, font_size=13, hoverlabel_align="left", dragmode=False,
+                         legend={"orientation": "h", "y": 1.08, "x": 0, "title": None}, bargap=0.25,
+                         clickmode="event+select" if select else "event")
+    figure.update_xaxes(fixedrange=True)
+    figure.update_yaxes(fixedrange=True)
+    if not select:
+        st.plotly_chart(figure, key=key, config=_CONFIG)
+        return []
+    event: Any = st.plotly_chart(figure, key=key, config=_CONFIG, on_select="rerun", selection_mode="points")
+    return list(event["selection"]["points"])
+
+
+def class_bars(counts: pd.DataFrame, by: str | None = None) -> go.Figure:
+    """Bars of n per label; with `by` (a column), a group of bars a value, told apart by pattern. Columns: label, n[, by]."""
+    figure = go.Figure()
+    order = [c for c in FER8.ids if c in set(counts["label"])]
+    parts = {"": counts} if by is None else {str(value): part for value, part in counts.groupby(by)}
+    for (value, part), pattern in zip(sorted(parts.items(), key=lambda p: -p[1]["n"].sum()), ("", "/", "x", ".", "-"), strict=False):
+        n = part.groupby("label")["n"].sum().reindex(order, fill_value=0)
+        figure.add_bar(x=[name_of(c) for c in order], y=n, name=value, customdata=order, marker_color=[colour_of(c) for c in order],
+                       marker_pattern_shape=pattern, marker_pattern_fgcolor="rgba(255,255,255,.75)", text=None if by else [f"{v:,}" for v in n],
+                       textposition="outside", cliponaxis=False, hovertemplate=f"%{{x}} {value}: n = %{{y:,}}<extra></extra>")
+    figure.update_yaxes(rangemode="tozero", title="faces")
+    return figure
+
+
+def intensity(means: pd.Series, labels: pd.Series) -> go.Figure:
+    """Histogram of mean pixel value, one line a label."""
+    edges = np.arange(0, 261, 10)
+    figure = go.Figure()
+    for label in [c for c in FER8.ids if c in set(labels)]:
+        n, _ = np.histogram(means[labels == label], bins=edges)
+        figure.add_scatter(x=edges[:-1] + 5, y=n, name=name_of(label), line={"color": colour_of(label), "shape": "hvh"},
+                           hovertemplate=f"{name_of(label)}, mean pixel %{{x}} ± 5: n = %{{y:,}}<extra></extra>")
+    figure.update_xaxes(title="mean pixel value", range=[0, 255])
+    figure.update_yaxes(rangemode="tozero", title="faces")
+    return figure
+
+
+def curves(epochs: pd.DataFrame, quantity: str, title: str) -> go.Figure:
+    """Training and validation `quantity` ("loss" or "accuracy") by epoch; one pair of lines a fold, the best epoch marked."""
+    figure = go.Figure()
+    for fold, part in epochs.groupby("fold"):
+        for side, colour, dash in (("train", "#0072B2", "dot"), ("val", "#D55E00", "solid")):
+            figure.add_scatter(x=part["epoch"], y=part[f"{side}_{quantity}"], mode="lines+markers",
+                               name={"train": "training", "val": "validation"}[side],
+                               line={"color": colour, "dash": dash, "width": 2}, marker_size=5, showlegend=bool(fold == epochs["fold"].min()),
+                               legendgroup=side, hovertemplate=f"fold {fold}, epoch %{{x}}: %{{y:.3f}}<extra>{side}</extra>")
+        best = part[part["best"]].tail(1)
+        figure.add_scatter(x=best["epoch"], y=best[f"val_{quantity}"], mode="markers",
+                           marker={"size": 11, "symbol": "circle-open", "color": "#D55E00"},
+                           name="kept state", showlegend=bool(fold == epochs["fold"].min()), legendgroup="best",
+                           hovertemplate=f"fold {fold}: kept epoch %{{x}}<extra></extra>")
+    figure.update_xaxes(title="epoch", dtick=max(1, int(epochs["epoch"].max()) // 10) if len(epochs) else 1)
+    figure.update_yaxes(title=title, rangemode="tozero", tickformat=".0%" if quantity == "accuracy" else None)
+    return figure
+
+
+def whiskers(names: list[str], estimates: list[Estimate], colours: list[str], title: str) -> go.Figure:
+    """Points with interval whiskers, in percent, one a group; every estimate must have a value."""
+    values, lows, highs = (np.array([getattr(e, part) * 100 for e in estimates]) for part in ("value", "low", "high"))
+    figure = go.Figure()
+    figure.add_scatter(x=values, y=names, mode="markers", marker={"color": colours, "size": 10}, customdata=[e.percent() for e in estimates],
+                       error_x={"type": "data", "symmetric": False, "array": highs - values, "arrayminus": values - lows, "thickness": 1.6},
+                       hovertemplate="%{y}: %{customdata}<extra></extra>")
+    figure.update_xaxes(title=title, ticksuffix=" %")
+    figure.update_yaxes(autorange="reversed")
+    return figure

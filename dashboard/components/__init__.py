@@ -1,0 +1,1 @@
+"""Streamlit components (v2): plain ES modules, registered inline."""

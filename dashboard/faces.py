@@ -1,0 +1,83 @@
+"""Faces on a page: the wall of tiles, and the one detail dialog that a face anywhere opens."""
+
+import base64
+import io
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from PIL import Image
+
+from dashboard import cache
+from dashboard.charts import colour_of, name_of
+from dashboard.components.face_grid import Tile, face_grid
+from fercore.audit import KINDS
+from fercore.domain import SIDE
+
+
+def wall(rows: pd.DataFrame, key: str, *, scale: int = 2, second: dict[str, str] | None = None, notes: dict[str, str] | None = None) -> None:
+    """Tiles for rows with sample_id, current_label, gray48; a click opens the detail dialog.
+
+    Args:
+        second: a second class (a prediction) for a sample. notes: a line of text for a sample.
+    """
+    second, notes = second or {}, notes or {}
+    tiles = [Tile(r.sample_id, bytes(r.gray48), name_of(r.current_label or None), colour_of(r.current_label),
+                  note=notes.get(r.sample_id, ""), second=name_of(second[r.sample_id]) if r.sample_id in second else "",
+                  second_colour=colour_of(second.get(r.sample_id)))
+             for r in rows.astype(object).where(rows.notna(), None).itertuples()]
+    opened = face_grid(tiles, key=key, scale=scale)
+    if opened:
+        face_dialog(opened)
+
+
+def upscaled(gray48: bytes, scale: int) -> str:
+    """An <img> of the face at an integer scale, pixelated."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.frombuffer(gray48, np.uint8).reshape(SIDE, SIDE)).save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    side = SIDE * scale
+    return (f'<img src="data:image/png;base64,{data}" width="{side}" height="{side}" alt="face" '
+            'style="image-rendering:pixelated;border-radius:4px;display:block">')
+
+
+@st.dialog("Face", width="large")
+def face_dialog(sample_id: str) -> None:
+    found = cache.detail(sample_id)
+    if found["face"].empty:
+        st.warning("This face is no longer in the workspace.")
+        return
+    face = found["face"].iloc[0]
+    left, right = st.columns([2, 3])
+    with left:
+        st.html(upscaled(bytes(face["gray48"]), 6))
+        st.caption(f"{face['source_id']}, row {face['source_row']:,} · mean {face['mean']:.1f} · sd {face['sd']:.1f}")
+    with right:
+        facts = {"Given label": name_of(_text(face["given_label"])), "Current label": name_of(_text(face["current_label"])),
+                 "Source split": _text(face["source_split"]) or "none", "Perceived age": (_text(face["age_band"]) or "not tagged").replace("_", "-"),
+                 "Perceived gender": (_text(face["gender"]) or "not tagged").replace("_", " "),
+                 "Flags": str(face["flags"]).replace(",", ", ").replace("_", "-") or "none",
+                 "Findings": ", ".join(KINDS[k] for k in found["findings"]["kind"]) or "none"}
+        st.table(pd.DataFrame({"": facts.values()}, index=list(facts.keys())), border="horizontal")
+        copies = found["copies"]
+        if len(copies) > 1:
+            st.caption("Identical faces: " + ", ".join(f"row {r.source_row:,} ({name_of(_text(r.given_label))}, {r.source_split})"
+                                                       for r in copies.itertuples() if r.sample_id != sample_id))
+    votes, history, predictions = found["votes"], found["history"], found["predictions"]
+    if not votes.empty:
+        st.markdown("**Imported votes** " + " · ".join(f"{name_of(v.value).replace('_', ' ')} {v.votes}" for v in
+                                                        votes[votes["field"] == "expression"].sort_values("votes", ascending=False).itertuples()))
+    if not predictions.empty:
+        st.dataframe(predictions.assign(predicted=predictions["predicted"].map(name_of), label=predictions["label"].map(name_of),
+                                        probability=(predictions["probability"] * 100).round(1)), hide_index=True,
+                     column_config={"probability": st.column_config.NumberColumn(format="%.1f %%")})
+    if history.empty:
+        st.caption("Nobody has labelled this face yet.")
+    else:
+        st.markdown("**History**")
+        st.dataframe(history.assign(active=history["active"].map({True: "stands", False: "undone or replaced"})), hide_index=True,
+                     column_config={"recorded_at": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm:ss"), "active": "state"})
+
+
+def _text(value: object) -> str | None:
+    return None if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)) else str(value)

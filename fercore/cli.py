@@ -1,0 +1,426 @@
+"""fercore: stdout is data (--json everywhere), stderr is narration and progress. Errors end with exit code 2."""
+
+import errno
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from tqdm import tqdm
+
+from fercore import audit as auditing
+from fercore import bias as biasing
+from fercore import demo as demonstration
+from fercore import evaluation, ingest, jobs, people, schemes, versions
+from fercore.domain import Person, Role, Workspace
+from fercore.errors import FerError, WorkspaceError
+from fercore.models import MODELS
+from fercore.store import Store, query_sealed
+from fercore.store import versions as version_table
+from fercore.training.config import run_config
+from fercore.training.rundir import Run
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+importing = typer.Typer(no_args_is_help=True, help="Bring faces, votes and tags in.")
+versioning = typer.Typer(no_args_is_help=True, help="Freeze, read and decide on dataset versions.")
+running = typer.Typer(invoke_without_command=True, help="List, show, cancel and resume training runs.")
+app.add_typer(importing, name="import")
+app.add_typer(versioning, name="version")
+app.add_typer(running, name="runs")
+
+Where = Annotated[Path, typer.Option("--workspace", envvar="FERCORE_WORKSPACE", help="The workspace folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+As = Annotated[str | None, typer.Option("--as", help="Act as this person (id); default: the data lead of this machine.")]
+DEFAULT = Path("data/workspace")
+
+
+def main() -> None:
+    """The entry point: every FerError becomes one line and exit code 2."""
+    try:
+        app()
+    except FerError as error:
+        print(f"fercore: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        known = {errno.ENOSPC: "The disk is full", errno.EROFS: "The file system is read-only", errno.EACCES: "Permission denied"}
+        if error.errno not in known:
+            raise
+        print(f"fercore: {known[error.errno]}. {error.filename or ''}. Nothing was half-written; mend that and repeat.", file=sys.stderr)
+        sys.exit(2)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def show(data: Any, as_json: bool) -> None:
+    """Data on stdout: a table for people, or JSON without NaN."""
+    if as_json:
+        print(json.dumps(evaluation.to_json(data), default=str))
+    elif isinstance(data, pd.DataFrame):
+        print(data.to_string(index=False, na_rep="-") if len(data) else "(none)")
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            print(f"{key}: {value}")
+    else:
+        print(data)
+
+
+@contextmanager
+def opened(workspace: Path, *, create: bool = False) -> Iterator[Store]:
+    with Store(Workspace(workspace), create=create) as store:
+        yield store
+
+
+def actor(store: Store, person_id: str | None) -> Person:
+    return people.find(store, person_id) if person_id else people.local(store)
+
+
+def local_lead() -> Person:
+    """Who acts in commands that run without the database: in local mode, whoever is at this machine."""
+    return Person("local-data-lead", "Local data lead", Role.DATA_LEAD)
+
+
+@contextmanager
+def byte_bar(title: str) -> Iterator[ingest.Progress]:
+    with tqdm(desc=title, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+# ---- workspace ------------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(workspace: Where = Path("data/demo"), faces: Annotated[int, typer.Option(help="How many faces to draw.")] = 2000,
+         seed: int = 7, serve_it: Annotated[bool, typer.Option("--serve", help="Open the dashboard afterwards.")] = False,
+         as_json: AsJson = False) -> None:
+    """Draw a synthetic data set with planted problems, approve a version of it, train on it and evaluate."""
+    made = demonstration.build(Workspace(workspace), faces=faces, seed=seed, say=say)
+    show(made, as_json)
+    if serve_it:
+        serve(workspace)
+
+
+@app.command()
+def serve(workspace: Where = DEFAULT, port: int = 8501, browser: Annotated[bool, typer.Option(help="Open the browser.")] = True) -> None:
+    """Open the dashboard on 127.0.0.1."""
+    Store(Workspace(workspace)).close()  # says in one line who holds it, before a server starts
+    found = importlib.util.find_spec("dashboard")  # found, not imported: the core runs without the dashboard
+    if found is None or found.origin is None:
+        raise WorkspaceError("The dashboard is not installed", "The package dashboard was not found", "Install the project with pip install -e .")
+    here = Path(found.origin).parent
+    address = f"http://127.0.0.1:{port}"
+    say(f"fercore: {address}, workspace {workspace}. Stop with Ctrl-C.")
+    environment = {**os.environ, "FERCORE_WORKSPACE": str(workspace.absolute())}
+    command = [sys.executable, "-m", "streamlit", "run", str(here / "app.py"), "--server.port", str(port), "--server.address", "127.0.0.1",
+               "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none"]
+    process = subprocess.Popen(command, cwd=here.parent, env=environment)
+    try:
+        if browser:
+            webbrowser.open(address)
+        sys.exit(process.wait())
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+
+
+@app.command()
+def doctor(workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Versions, device, and the health of the workspace."""
+    import torch
+
+    facts: dict[str, Any] = {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in (
+        "fercore", "streamlit", "duckdb", "torch", "numpy", "pandas", "scikit-learn")}}
+    facts["device"] = (f"cuda: {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available()
+                       else f"cpu, {os.cpu_count()} cores")
+    facts["workspace"] = str(workspace)
+    healthy = True
+    try:
+        with opened(workspace) as store:
+            facts["schema"] = store.schema_number()
+            facts["samples"] = store.value("SELECT count(*) FROM samples")
+            facts["label events"] = store.value("SELECT count(*) FROM label_events")
+            listed = version_table.table(store)
+            for version_id in listed["version_id"]:
+                problems = versions.verify(store.workspace, version_id)
+                facts[f"version {version_id}"] = "verified" if not problems else "; ".join(problems)
+                healthy &= not problems
+            facts["runs"] = len(jobs.list_runs(store.workspace))
+    except WorkspaceError as error:
+        facts["problem"], healthy = str(error), False
+    show(facts, as_json)
+    if not healthy:
+        raise typer.Exit(2)
+
+
+@app.command()
+def sql(query: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Run one read-only query over the workspace's views; it has no access to files."""
+    show(query_sealed(Workspace(workspace), query), as_json)
+
+
+# ---- data -----------------------------------------------------------------------------------------------------------------------
+
+
+def _report(report: ingest.ImportReport, as_json: bool) -> None:
+    for row, line, reason in report.rejected[:20]:
+        say(f"rejected row {row} (line {line}): {reason}")
+    if len(report.rejected) > 20:
+        say(f"... and {len(report.rejected) - 20:,} more rejected rows; all are kept with the import")
+    show({"source": report.source_id, "read": report.read, "added": report.added, "votes_added": report.votes_added,
+          "rejected": [{"row": r, "line": n, "reason": why} for r, n, why in report.rejected]} if as_json else report.sentence(), as_json)
+
+
+@importing.command("fer2013")
+def import_fer2013(file: Path, ferplus: Annotated[Path | None, typer.Option(help="FER+ votes of the same rows.")] = None,
+                   name: Annotated[str, typer.Option(help="Name of the source.")] = "fer2013",
+                   licence: Annotated[str | None, typer.Option(help="As the source states it.")] = None,
+                   workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Import the FER-2013 CSV, plain or gzipped, and audit it."""
+    ingest.check(file, ferplus)  # before a workspace is made
+    with opened(workspace, create=True) as store, byte_bar(file.name) as progress:
+        who = actor(store, person)
+        report = ingest.import_fer2013(store, who, file, ferplus=ferplus, name=name, licence=licence, progress=progress)
+        if not report.unchanged:
+            auditing.run(store, who)
+    _report(report, as_json)
+
+
+@importing.command("tags")
+def import_tags(file: Path, source: Annotated[str, typer.Option(help="The source whose rows are tagged.")] = "fer2013",
+                workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Import perceived age and gender (csv_row, age_group, gender) onto rows that are here."""
+    with opened(workspace) as store:
+        _report(ingest.import_tags(store, actor(store, person), file, source=source), as_json)
+
+
+@app.command()
+def audit(workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Find duplicates, conflicts, duplicates across splits, dark, bright and flat faces."""
+    with opened(workspace) as store:
+        found = auditing.run(store, actor(store, person))
+    found.insert(3, "redundant", found["n_samples"] - found["n_groups"])
+    show(found.drop(columns="recorded_at"), as_json)
+
+
+@app.command("people")
+def list_people(add: Annotated[str | None, typer.Option(help="Add a profile of this name.")] = None,
+                role: Annotated[Role, typer.Option(help="Role of the added profile.")] = Role.ANNOTATOR,
+                workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """List the local profiles, or add one."""
+    with opened(workspace, create=add is not None) as store:
+        if add:
+            people.add(store, add, role)
+        show(pd.DataFrame([{"person": p.person_id, "name": p.name, "role": p.role.value} for p in people.everyone(store)]), as_json)
+
+
+# ---- versions -------------------------------------------------------------------------------------------------------------------
+
+
+@versioning.command("build")
+def version_build(recipe: Annotated[Path | None, typer.Argument(help="YAML or JSON; without one, the default recipe.")] = None,
+                  name: Annotated[str, typer.Option(help="Name of the version; a number is added.")] = "fer7",
+                  workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Freeze a version from what the workspace holds now."""
+    chosen = versions.read_recipe(recipe) if recipe else versions.Recipe()
+    with opened(workspace) as store:
+        version_id = versions.freeze(store, actor(store, person), chosen, name)
+    show(versions.card(Workspace(workspace), version_id), as_json)
+
+
+@versioning.command("list")
+def version_list(workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Versions with their state; reads files only."""
+    listed = versions.listed(Workspace(workspace))
+    show(pd.DataFrame([{"version": c["version_id"], "state": c["state"], **c["counts"], "created": c["created_at"], "by": c["created_by"],
+                        "sha256": c["manifest_sha256"][:12]} for c in listed]), as_json)
+
+
+@versioning.command("show")
+def version_show(version: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """One version; reads files only."""
+    place = Workspace(workspace)
+    show({**versions.card(place, version), "state": versions.state(place, version)}, as_json)
+
+
+@versioning.command("submit")
+def version_submit(version: str, workspace: Where = DEFAULT, person: As = None) -> None:
+    """Ask for review."""
+    with opened(workspace) as store:
+        versions.submit(store, actor(store, person), version)
+    say(f"{version} is in review")
+
+
+@versioning.command("approve")
+def version_approve(version: str, reason: str = "", workspace: Where = DEFAULT, person: As = None) -> None:
+    """Approve a version that somebody else froze."""
+    with opened(workspace) as store:
+        versions.approve(store, actor(store, person), version, reason)
+    say(f"{version} is approved (local, not authenticated)")
+
+
+@versioning.command("reject")
+def version_reject(version: str, reason: Annotated[str, typer.Option(help="What must change.")] = "", workspace: Where = DEFAULT,
+                   person: As = None) -> None:
+    """Reject a version that somebody else froze."""
+    with opened(workspace) as store:
+        versions.reject(store, actor(store, person), version, reason)
+    say(f"{version} is rejected")
+
+
+@versioning.command("verify")
+def version_verify(version: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Recompute the hash of the manifest and of every image; reads files only."""
+    problems = versions.verify(Workspace(workspace), version)
+    show({"version": version, "verified": not problems, "problems": problems}, as_json)
+    if problems:
+        raise typer.Exit(2)
+
+
+# ---- training and evaluation ----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """The model zoo with parameter counts for 7 classes."""
+    show(pd.DataFrame([{"model": m.name, "source": m.source, "input": m.input, "parameters": m.parameters(7)} for m in MODELS.values()]), as_json)
+
+
+@app.command("schemes")
+def list_schemes(as_json: AsJson = False) -> None:
+    """The label schemes."""
+    show(pd.DataFrame([{"scheme": s.scheme_id, "field": s.field, "classes": ", ".join(s.ids)} for s in schemes.SCHEMES.values()]), as_json)
+
+
+@app.command()
+def train(model: Annotated[str, typer.Argument(help="A model, or a YAML / JSON file of settings.")],
+          version: Annotated[str, typer.Option(help="The dataset version.")],
+          set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, repeatable.")] = None,
+          folds: Annotated[int, typer.Option(help="K grouped folds over train and val; 0 = hold-out.")] = 0,
+          wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
+          workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Train on a version in a worker process; works while the dashboard is open."""
+    place = Workspace(workspace)
+    exploratory = versions.state(place, version) != "approved"
+    if exploratory:
+        say(f"{version} is not approved: the run is marked exploratory")
+    settings: dict[str, object] = {"model": model}
+    if model.endswith((".yaml", ".yml", ".json")):
+        settings = versions.read_mapping(Path(model))
+    settings |= {"version_id": version, "exploratory": exploratory}
+    if folds:
+        settings |= {"protocol": "k_fold", "folds": folds}
+    run_id = jobs.start(place, run_config(settings, set_ or []), local_lead())
+    say(f"started {run_id}")
+    if wait:
+        _follow(place, run_id)
+    show({"run": run_id, "state": jobs.status(place, run_id).state}, as_json)
+
+
+def _follow(place: Workspace, run_id: str) -> None:
+    with tqdm(total=100, desc=run_id, unit="%", file=sys.stderr, bar_format="{desc} {percentage:3.0f}% {postfix}") as bar:
+        while (status := jobs.wait(place, run_id, timeout_s=1.0)).state not in jobs.ENDED:
+            p = status.progress
+            bar.n = round(100 * p.fraction)
+            bar.set_postfix_str(f"{status.state}, fold {p.fold + 1}/{p.folds}, epoch {p.epoch}/{p.epochs}, {p.images_per_s:,.0f} images/s")
+    if status.error:
+        raise FerError(status.error.title, status.error.detail, status.error.remedy)
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    return {"run": run.run_id, "state": run.status.state, "version": run.config.version_id if run.config else None,
+            "protocol": run.config.protocol if run.config else None, "device": run.status.device,
+            "progress": round(run.status.progress.fraction, 3), "error": run.status.error.title if run.status.error else None}
+
+
+@running.callback()
+def runs(context: typer.Context, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    if context.invoked_subcommand is None:
+        show(pd.DataFrame([_run_row(r) for r in jobs.list_runs(Workspace(workspace))]), as_json)
+
+
+@running.command("show")
+def runs_show(run: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Status and configuration of a run."""
+    place = Workspace(workspace)
+    status = jobs.status(place, run)
+    found = next(r for r in jobs.list_runs(place) if r.run_id == run)
+    show({**status.model_dump(mode="json"), "config": found.config.model_dump(mode="json") if found.config else None}, as_json)
+
+
+@running.command("cancel")
+def runs_cancel(run: str, workspace: Where = DEFAULT) -> None:
+    """Ask a run to stop."""
+    jobs.cancel(Workspace(workspace), run, local_lead())
+    say(f"{run} stops at its next step")
+
+
+@running.command("resume")
+def runs_resume(run: str, workspace: Where = DEFAULT) -> None:
+    """Go on with a dead, failed or cancelled run after its last complete epoch."""
+    jobs.resume(Workspace(workspace), run, local_lead())
+    say(f"{run} is queued again")
+
+
+@app.command()
+def evaluate(run: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Metrics with n and 95 % intervals, per class, confusion matrix, and the k-fold table of a k-fold run."""
+    frame = evaluation.predictions(Workspace(workspace), run)
+    classes = evaluation.classes_of(frame)
+    headline, report, counts = evaluation.summary(frame, classes), evaluation.per_class(frame, classes), evaluation.confusion(frame, classes)
+    folds = evaluation.kfold_table(frame, classes) if frame["fold"].nunique() > 1 else None
+    if as_json:
+        show({"run": run, "n": len(frame), "metrics": headline, "classes": report, "confusion": {"classes": classes, "counts": counts.to_numpy()},
+              "folds": folds}, True)
+        return
+    for name, value in headline.items():
+        print(f"{name.replace('_', ' '):18} {value.number() if name == 'log_loss' else value.percent()}")
+    print()
+    show(pd.DataFrame([{"class": r.class_id, "support": r.support, "precision": r.precision.percent(), "recall": r.recall.percent(),
+                        "F1": r.f1.percent()} for r in report]), False)
+    print("\nconfusion (rows: true, columns: predicted)")
+    print(counts.to_string())
+    if folds is not None:
+        print("\nfolds")
+        show(folds.round(4), False)
+
+
+@app.command()
+def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age_band, gender, 'age_band x gender'.")] = "age_band,gender",
+         against: Annotated[str | None, typer.Option(help="An earlier run, compared on the same faces.")] = None,
+         minimum: Annotated[int, typer.Option(help="Cells with fewer faces are masked.")] = biasing.MINIMUM,
+         workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Accuracy, precision, recall and F1 by perceived group, with support, intervals and averages."""
+    place = Workspace(workspace)
+    frame = evaluation.predictions(place, run)
+    classes, groups = evaluation.classes_of(frame), [g.strip() for g in by.split(",")]
+    if against:
+        change = biasing.before_after(evaluation.predictions(place, against), frame, classes, groups, minimum)
+        if as_json:
+            show(change, True)
+            return
+        show(pd.DataFrame([{"by": r.attribute, "group": r.group, "n": r.n, "before": r.before.percent(), "after": r.after.percent(),
+                            "change": r.difference.points(), "McNemar p": r.p_value} for r in change.rows]), False)
+        return
+    table = biasing.bias_table(frame, classes, groups, minimum)
+    if as_json:
+        show(table, True)
+        return
+    show(pd.DataFrame([{"by": r.attribute, "group": r.group, "accuracy": r.accuracy.percent(), "precision": r.macro_precision.percent(),
+                        "recall": r.macro_recall.percent(), "F1": r.macro_f1.percent()} for r in table.rows]), False)
+    for gap in table.gaps:
+        print(f"largest gap by {gap.attribute}: {gap.difference.points()} ({gap.highest or '-'} over {gap.lowest or '-'})")

@@ -1,0 +1,86 @@
+"""A complete synthetic workspace: faces, findings, labels, an approved version, finished runs. Nothing in it shows a person."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from fercore import audit, ingest, jobs, people, versions
+from fercore.demo_faces import DemoSet, draw_demo
+from fercore.domain import Role, Workspace
+from fercore.errors import Conflict, TrainingError
+from fercore.evaluation.record import record_finished
+from fercore.schemes import FER7, FERPLUS_COLUMNS
+from fercore.store import Store
+from fercore.training.config import run_config
+
+PEOPLE = (("Ada (demo)", Role.DATA_LEAD), ("Ben (demo)", Role.DATA_LEAD), ("Rosa (demo)", Role.REVIEWER), ("Kim (demo)", Role.ANNOTATOR))
+SOURCE = "demo"
+
+
+def build(workspace: Workspace, *, faces: int = 2000, seed: int = 7, epochs: int = 12, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Makes the demo workspace; a finished one is left as it is, a half-made one is made anew.
+
+    Returns:
+        The ids of the version and of the runs.
+
+    Raises:
+        Conflict: the workspace holds something else. TrainingError: a run did not finish.
+    """
+    done = workspace.root / "demo.json"
+    if done.is_file():
+        say("the demo is here already")
+        return dict(json.loads(done.read_text(encoding="utf-8")))
+    if workspace.database.exists():
+        with Store(workspace) as store:
+            if store.value("SELECT count(*) FROM samples WHERE source_id <> $s", {"s": SOURCE}):
+                raise Conflict("The workspace is in use", f"{workspace.root} holds other faces than the demo's", "Name an empty one with --workspace")
+        shutil.rmtree(workspace.root)
+    say(f"drawing {faces:,} synthetic faces")
+    drawn = draw_demo(faces, seed)
+    with Store(workspace) as store:
+        ada, ben, _, _ = (people.add(store, name, role) for name, role in PEOPLE)
+        with TemporaryDirectory() as folder:
+            csv, votes, tags = _as_files(drawn, Path(folder))
+            ingest.import_fer2013(store, ada, csv, ferplus=votes, name=SOURCE, licence="synthetic, no person shown")
+            ingest.import_tags(store, ada, tags, source=SOURCE)
+        # The truth about the planted problems stands apart from the data set, as an answer sheet for audits.
+        drawn.truth.to_parquet(workspace.root / "demo_truth.parquet")
+        say("auditing")
+        audit.run(store, ada)
+        version_id = versions.freeze(store, ada, versions.Recipe(), "demo")
+        versions.submit(store, ada, version_id)
+        versions.approve(store, ben, version_id, "Demo version")
+        runs = []
+        for folds in (0, 3):
+            say("training " + (f"{folds} folds" if folds else "a hold-out run"))
+            config = run_config({"version_id": version_id, "model": "simple_cnn", "epochs": epochs, "folds": folds,
+                                 "protocol": "k_fold" if folds else "hold_out"})
+            run_id = jobs.start(workspace, config, ada)
+            status = jobs.wait(workspace, run_id)
+            if status.state != "finished":
+                error = status.error
+                raise TrainingError("The demo run did not finish", f"{run_id}: {error.detail if error else status.state}", "See its log.txt")
+            runs.append(run_id)
+        record_finished(store)
+    made = {"workspace": str(workspace.root), "version": version_id, "runs": runs}
+    done.write_text(json.dumps(made), encoding="utf-8")
+    return made
+
+
+def _as_files(drawn: DemoSet, folder: Path) -> tuple[Path, Path, Path]:
+    """The data set as the files a user would bring, so that the demo goes through the real importers."""
+    rows = drawn.rows
+    csv, votes, tags = folder / "demo.csv", folder / "demo_votes.csv", folder / "demo_tags.csv"
+    with csv.open("w", encoding="utf-8") as file:
+        file.write("emotion,pixels,Usage\n")
+        for pixels, label, usage in zip(drawn.pixels, rows["label"], rows["usage"], strict=True):
+            file.write(f"{FER7.ids.index(label)},{' '.join(map(str, pixels.ravel().tolist()))},{usage}\n")
+    rows.rename(columns={"usage": "Usage"})[["Usage", *FERPLUS_COLUMNS]].to_csv(votes, index=False)
+    tagged = rows[rows["age_band"].notna()]
+    pd.DataFrame({"csv_row": tagged["row"], "age_band": tagged["age_band"], "gender": tagged["gender"]}).to_csv(tags, index=False)
+    return csv, votes, tags

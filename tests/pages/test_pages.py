@@ -1,0 +1,177 @@
+"""Every page with AppTest: on an empty workspace, on the demo workspace, one act each; and who may open what."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import access, cache
+from fercore import people, versions
+from fercore.domain import Permission, Role
+from fercore.store import Store
+
+APP = str(Path(__file__).parents[2] / "dashboard" / "app.py")
+PAGES = [spec.file for spec in access.PAGES]
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """use(root) makes root the workspace of the app and returns its store, which is closed at the end."""
+    opened: list[Store] = []
+
+    def start(root: Path) -> Store:
+        monkeypatch.setenv("FERCORE_WORKSPACE", str(root))
+        opened.append(cache.store())
+        return opened[-1]
+
+    yield start
+    for store in opened:
+        store.close()
+    cache._open.clear()
+
+
+def app_as(name: str, store: Store, **query: str) -> AppTest:
+    """The app, with the profile of this name chosen on the first page."""
+    at = AppTest.from_file(APP, default_timeout=60)
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    person = next(p for p in people.everyone(store) if p.name == name)
+    at.button(key=f"profile-{person.person_id}").click().run()
+    assert not at.exception
+    return at
+
+
+def opened(at: AppTest, page: str) -> AppTest:
+    at.switch_page(f"app_pages/{page}.py").run()
+    assert not at.exception, at.exception
+    return at
+
+
+def text(at: AppTest) -> str:
+    parts = [e.value for kind in (at.title, at.subheader, at.markdown, at.caption, at.info, at.error, at.warning, at.success) for e in kind]
+    return "\n".join(map(str, parts))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_on_an_empty_workspace_and_says_what_to_do(use, tmp_path: Path, page: str) -> None:  # noqa: ANN001
+    store = use(tmp_path / "empty")
+    people.add(store, "Dana", Role.DATA_LEAD)
+    at = opened(app_as("Dana", store), page)
+    assert at.title[0].value
+    assert at.info or page in ("label", "tag", "import_data")  # a step that mends it; labeling says so inside its component
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_on_the_demo_workspace(use, demo_workspace: Path, page: str) -> None:  # noqa: ANN001
+    at = opened(app_as("Ada (demo)", use(demo_workspace)), page)
+    assert at.title[0].value and not at.error
+
+
+def test_a_new_workspace_asks_for_a_profile_and_takes_one(use, tmp_path: Path) -> None:  # noqa: ANN001
+    store = use(tmp_path / "new")
+    at = AppTest.from_file(APP, default_timeout=60).run()
+    assert "Who is working?" in text(at)
+    at.text_input[0].set_value("Mia")
+    at.button[-1].click().run()
+    assert not at.exception and [p.name for p in people.everyone(store)] == ["Mia"]
+    assert "Overview" in text(at)
+
+
+def test_an_annotator_sees_no_page_of_the_others(use, demo_workspace: Path) -> None:  # noqa: ANN001
+    at = app_as("Kim (demo)", use(demo_workspace))
+    for page in ("import_data", "versions", "train", "results", "bias"):
+        with pytest.raises(ValueError, match="not|page"):
+            at.switch_page(f"app_pages/{page}.py").run()
+
+
+def test_what_a_role_may_do_is_told_in_one_table() -> None:
+    needed = {spec.file: spec.needs for spec in access.PAGES}
+    assert needed["label"] is Permission.LABEL and needed["import_data"] is Permission.IMPORT and needed["bias"] is Permission.READ_RESULTS
+
+
+def test_overview_counts_what_is_here(use, demo_workspace: Path) -> None:  # noqa: ANN001
+    store = use(demo_workspace)
+    at = opened(app_as("Ada (demo)", store), "overview")
+    counts = {m.label: m.value for m in at.metric}
+    assert counts["Faces"] == f"{store.value('SELECT count(*) FROM samples'):,}"
+    assert counts["Distinct images"] == f"{store.value('SELECT count(*) FROM images'):,}"
+
+
+def test_explore_filters_and_counts(use, demo_workspace: Path) -> None:  # noqa: ANN001
+    store = use(demo_workspace)
+    at = opened(app_as("Kim (demo)", store), "explore")
+    at.multiselect(key="label").set_value(["happy"]).run()
+    n = store.value("SELECT count(*) FROM samples WHERE current_label = 'happy'")
+    assert not at.exception and f"of **{n:,}** faces" in text(at)
+    at.multiselect(key="finding").set_value(["dark", "bright"]).run()
+    n = store.value("SELECT count(*) FROM samples WHERE current_label = 'happy' AND sample_id IN (SELECT sample_id FROM findings "
+                    "WHERE kind IN ('dark', 'bright'))")
+    assert (f"of **{n:,}** faces" if n else "No face matches") in text(at)
+
+
+def test_a_version_is_frozen_and_approved_by_another_lead(use, demo_workspace: Path) -> None:  # noqa: ANN001
+    store = use(demo_workspace)
+    made = versions.freeze(store, people.find(store, "ada-demo"), versions.Recipe(labels="given"), "second")
+    versions.submit(store, people.find(store, "ada-demo"), made)
+    own = opened(app_as("Ada (demo)", store, version=made), "versions")
+    assert "another data lead must decide" in text(own) and f"Approve {made}" not in [b.label for b in own.button]
+    other = opened(app_as("Ben (demo)", store, version=made), "versions")
+    next(b for b in other.button if b.label == f"Reject {made}").click().run()
+    assert "A reason is needed" in text(other) and versions.state(store.workspace, made) == "in_review"
+    next(b for b in other.button if b.label == f"Approve {made}").click().run()
+    assert not other.exception and versions.state(store.workspace, made) == "approved"
+
+
+def test_a_reviewer_reads_versions_and_cannot_decide(use, demo_workspace: Path) -> None:  # noqa: ANN001
+    at = opened(app_as("Rosa (demo)", use(demo_workspace)), "versions")
+    assert not {"Approve demo-v1", "Reject demo-v1", "Freeze a version", "Submit for review"} & {b.label for b in at.button}
+    at = opened(at, "train")
+    assert "Launch training" not in [b.label for b in at.button]
+
+
+def test_results_show_each_number_with_n_and_interval(use, demo_workspace: Path) -> None:  # noqa: ANN001
+    store = use(demo_workspace)
+    at = opened(app_as("Rosa (demo)", store), "results")
+    runs = at.selectbox(key="run").options
+    assert len(runs) == 2
+    for run in runs:
+        at.selectbox(key="run").set_value(run).run()
+        n = store.value("SELECT count(*) FROM predictions WHERE run_id = $r", {"r": run})
+        assert not at.exception and text(at).count(f"n = {n:,}") >= 4
+    for view in ("Classes", "Folds", "Curves"):
+        at.segmented_control(key="view").set_value(view).run()
+        assert not at.exception
+
+
+def test_bias_shows_support_intervals_and_averages(use, demo_workspace: Path) -> None:  # noqa: ANN001
+    at = opened(app_as("Rosa (demo)", use(demo_workspace)), "bias")
+    table = at.dataframe[0].value
+    assert {"group", "faces", "accuracy"} <= set(table.columns)
+    assert {"Young", "Senior", "Female", "Male", "Average", "Overall System Average"} <= set(table["group"])
+    assert table.loc[table["faces"] >= 20, "accuracy"].str.contains(r"% \[").all()
+    assert table.loc[table["faces"] < 20, "accuracy"].str.contains("< 20|no group").all()
+    at.selectbox(key="before").set_value(at.selectbox(key="before").options[0]).run()
+    assert not at.exception and "No common images" in text(at)  # a hold-out and a k-fold run share no face: said, not hidden
+
+
+def test_runs_land_in_the_database_once(use, demo_workspace: Path) -> None:  # noqa: ANN001
+    store = use(demo_workspace)
+    with store.write("runs") as w:
+        for name in ("run", "epoch", "prediction"):
+            w.run(f"DELETE FROM facts.{name}")
+    at = opened(app_as("Rosa (demo)", store), "results")
+    first = store.rows("SELECT run_id, count(*) FROM predictions GROUP BY run_id ORDER BY ALL")
+    assert len(first) == 2
+    opened(at, "bias")
+    assert store.rows("SELECT run_id, count(*) FROM predictions GROUP BY run_id ORDER BY ALL") == first
+
+
+def test_a_held_workspace_is_explained_and_not_a_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ws").write_text("a file")
+    monkeypatch.setenv("FERCORE_WORKSPACE", str(tmp_path / "ws"))
+    at = AppTest.from_file(APP, default_timeout=60).run()
+    assert not at.exception and "not a folder" in text(at)
+
+
