@@ -189,7 +189,7 @@ def translated(workspace: Workspace) -> Iterator[None]:
         yield
     except FerError:
         raise
-    except (duckdb.IOException, duckdb.FatalException, OSError) as error:
+    except (duckdb.Error, OSError) as error:
         text = str(error)
         if "lock" in text.lower() and "set lock" in text.lower():
             raise WorkspaceError("The workspace is in use", f"{workspace.root} is held by {_holder(workspace)}",
@@ -202,6 +202,8 @@ def translated(workspace: Workspace) -> Iterator[None]:
                                  "Change its permissions or name another folder with --workspace") from error
         if "newer" in text or "not a valid DuckDB" in text or "different version" in text.lower():
             raise WorkspaceError("The workspace cannot be read", text.splitlines()[0], "Update fercore or restore a backup") from error
+        if not isinstance(error, duckdb.IOException | duckdb.FatalException | OSError):
+            raise  # a mistake in a statement of ours
         raise WorkspaceError("The workspace cannot be used", text.splitlines()[0], "Run fercore doctor") from error
 
 

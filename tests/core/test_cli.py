@@ -1,0 +1,141 @@
+"""The command line as a real process: data on stdout, one line and exit code 2 when something cannot be done."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import fer_line, some_faces, write_fer
+
+from fercore.domain import Workspace
+from fercore.store import Store
+
+FERCORE = str(Path(sys.executable).parent / "fercore")
+
+
+def fercore(*args: object, workspace: Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([FERCORE, *map(str, args)], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "FERCORE_WORKSPACE": str(workspace)}, **kwargs)
+
+
+def refused(done: subprocess.CompletedProcess[str], part: str) -> None:
+    """One clear line on stderr, nothing on stdout, exit code 2."""
+    assert done.returncode == 2 and done.stdout == "", done
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("fercore: ")]
+    assert len(lines) == 1 and part in lines[0], done.stderr
+
+
+def test_import_audit_version_and_sql_from_the_shell(tmp_path: Path, small_file: Path) -> None:
+    ws = tmp_path / "ws"
+    first = fercore("import", "fer2013", small_file, "--json", workspace=ws)
+    assert first.returncode == 0 and json.loads(first.stdout)["added"] == 70
+    again = fercore("import", "fer2013", small_file, workspace=ws)
+    assert again.returncode == 0 and "Nothing changed" in again.stdout
+    audit = {row["kind"]: row for row in json.loads(fercore("audit", "--json", workspace=ws).stdout)}
+    assert audit["exact_duplicate"]["redundant"] == 3
+    card = json.loads(fercore("version", "build", "--name", "x", "--json", workspace=ws).stdout)
+    assert card["version_id"] == "x-v1"
+    assert json.loads(fercore("version", "verify", "x-v1", "--json", workspace=ws).stdout)["verified"] is True
+    assert fercore("version", "submit", "x-v1", workspace=ws).returncode == 0
+    refused(fercore("version", "approve", "x-v1", workspace=ws), "Another data lead must decide")
+    assert fercore("people", "--add", "Lee", "--role", "data_lead", workspace=ws).returncode == 0
+    assert fercore("version", "approve", "x-v1", "--as", "lee", workspace=ws).returncode == 0
+    assert json.loads(fercore("version", "list", "--json", workspace=ws).stdout)[0]["state"] == "approved"
+    assert json.loads(fercore("sql", "SELECT count(*) AS n FROM samples", "--json", workspace=ws).stdout) == [{"n": 70}]
+    refused(fercore("sql", "SELECT * FROM read_csv('/etc/passwd')", workspace=ws), "The query was refused")
+    doctor = json.loads(fercore("doctor", "--json", workspace=ws).stdout)
+    assert doctor["samples"] == 70 and doctor["version x-v1"] == "verified"
+
+
+@pytest.mark.parametrize(("make", "part"), [
+    (lambda p: p / "missing.csv", "No such file"), (lambda p: p, "Not a file"), (lambda p: write_fer(p / "a.txt", ["x"], header="hello"), "Not a FER-2013 CSV"),
+    (lambda p: (p / "e.csv").touch() or p / "e.csv", "The file is empty"),
+])
+def test_bad_files_are_one_line_and_no_workspace_appears(tmp_path: Path, make: Any, part: str) -> None:
+    refused(fercore("import", "fer2013", make(tmp_path), workspace=tmp_path / "ws"), part)
+    assert not (tmp_path / "ws").exists()
+
+
+def test_a_gzip_cut_short_leaves_the_workspace_empty(tmp_path: Path) -> None:
+    path = write_fer(tmp_path / "f.csv.gz", [fer_line(i % 7, f) for i, f in enumerate(some_faces(50))])
+    path.write_bytes(path.read_bytes()[:-5000])
+    refused(fercore("import", "fer2013", path, workspace=tmp_path / "ws"), "cut short")
+    with Store(Workspace(tmp_path / "ws")) as store:
+        assert store.rows("SELECT count(*) FROM images") == [(0,)]
+
+
+def test_commands_say_who_holds_the_workspace_and_file_commands_go_on(tmp_path: Path, small_file: Path) -> None:
+    ws = tmp_path / "ws"
+    fercore("import", "fer2013", small_file, workspace=ws)
+    fercore("version", "build", "--name", "x", workspace=ws)
+    with Store(Workspace(ws)):
+        for args in (("audit",), ("sql", "SELECT 1"), ("import", "fer2013", small_file)):
+            refused(fercore(*args, workspace=ws), f"is held by process {os.getpid()}")
+        for args in (("version", "verify", "x-v1"), ("version", "list"), ("runs",)):
+            assert fercore(*args, workspace=ws).returncode == 0
+
+
+def test_a_disk_that_fills_up_leaves_the_old_state(tmp_path: Path, small_file: Path) -> None:
+    """A limit on file size stands in for the full disk where no small file system can be mounted."""
+    ws = tmp_path / "ws"
+    fercore("import", "fer2013", small_file, workspace=ws)
+    mount = tmp_path / "small"
+    mount.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mount)], capture_output=True).returncode == 0
+    big = write_fer(tmp_path / "big.csv", [fer_line(i % 7, f) for i, f in enumerate(some_faces(3000, seed=4))])
+    try:
+        if mounted:
+            target = mount / "ws"
+            fercore("import", "fer2013", small_file, workspace=target)
+            refused(fercore("import", "fer2013", big, "--name", "big", workspace=target), "The disk is full")
+        else:
+            target = ws
+            done = fercore("import", "fer2013", big, "--name", "big", workspace=target,
+                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)))
+            assert done.returncode != 0
+        assert json.loads(fercore("sql", "SELECT count(*) AS n FROM samples", "--json", workspace=target).stdout) == [{"n": 70}]
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_a_read_only_workspace_is_one_line(tmp_path: Path, small_file: Path) -> None:
+    ws = tmp_path / "ws"
+    fercore("import", "fer2013", small_file, workspace=ws)
+    if subprocess.run(["mount", "--bind", "-o", "ro", str(ws), str(ws)], capture_output=True).returncode == 0:
+        try:
+            refused(fercore("audit", workspace=ws), "cannot be written")
+        finally:
+            subprocess.run(["umount", str(ws)], check=True)
+    elif os.getuid() != 0:
+        ws.chmod(0o555)
+        try:
+            refused(fercore("audit", workspace=ws), "cannot be written")
+        finally:
+            ws.chmod(0o755)
+    else:
+        pytest.skip("root without the right to mount: nothing is read-only for this user")
+
+
+def test_help_names_every_command_and_each_has_a_text(tmp_path: Path) -> None:
+    text = fercore("--help", workspace=tmp_path).stdout
+    for name in ("demo", "serve", "doctor", "sql", "import", "audit", "version", "models", "schemes", "train", "runs", "evaluate", "bias"):
+        assert name in text
+        shown = fercore(name, "--help", workspace=tmp_path)
+        assert shown.returncode == 0 and len(shown.stdout.strip().splitlines()) > 3
+
+
+def test_unknown_things_are_named(tmp_path: Path, small_file: Path) -> None:
+    ws = tmp_path / "ws"
+    fercore("import", "fer2013", small_file, workspace=ws)
+    for args, part in ((("version", "show", "nothing-v1"), "Unknown version"), (("evaluate", "nothing"), "Unknown run"), (("bias", "../x"), "Unknown run"),
+                       (("version", "build", "--as", "nobody"), "Unknown person"), (("runs", "cancel", "nothing"), "No such run")):
+        refused(fercore(*args, workspace=ws), part)
+    fercore("version", "build", "--name", "x", workspace=ws)
+    refused(fercore("train", "simple_cnn", "--version", "x-v1", "--set", "epoch=3", workspace=ws), "Unknown setting")
+    refused(fercore("train", "no_such_net", "--version", "x-v1", workspace=ws), "no such model")
