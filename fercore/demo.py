@@ -45,7 +45,7 @@ def build(workspace: Workspace, *, faces: int = 2000, seed: int = 7, epochs: int
     with Store(workspace) as store:
         ada, ben, _, _ = (people.add(store, name, role) for name, role in PEOPLE)
         with TemporaryDirectory() as folder:
-            csv, votes, tags = _as_files(drawn, Path(folder))
+            csv, votes, tags = as_files(drawn, Path(folder))
             ingest.import_fer2013(store, ada, csv, ferplus=votes, name=SOURCE, licence="synthetic, no person shown")
             ingest.import_tags(store, ada, tags, source=SOURCE)
         # The truth about the planted problems stands apart from the data set, as an answer sheet for audits.
@@ -72,7 +72,7 @@ def build(workspace: Workspace, *, faces: int = 2000, seed: int = 7, epochs: int
     return made
 
 
-def _as_files(drawn: DemoSet, folder: Path) -> tuple[Path, Path, Path]:
+def as_files(drawn: DemoSet, folder: Path) -> tuple[Path, Path, Path]:
     """The data set as the files a user would bring, so that the demo goes through the real importers."""
     rows = drawn.rows
     csv, votes, tags = folder / "demo.csv", folder / "demo_votes.csv", folder / "demo_tags.csv"

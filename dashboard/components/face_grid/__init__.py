@@ -1,0 +1,72 @@
+"""A wall of faces. One picture carries all of them; a click or Enter opens one."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from fercore.domain import SIDE
+from fercore.errors import BadInput
+
+COLUMNS = 16  # faces in one row of the sheet; face_grid.js takes it from the data
+_HERE = Path(__file__).parent
+_COMPONENT = st.components.v2.component(
+    "fercore_face_grid", js=(_HERE / "face_grid.js").read_text("utf-8"), css=(_HERE / "face_grid.css").read_text("utf-8"))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One face: 2,304 raw gray bytes (0-255), a label with its colour, a note, and a second chip (a prediction). Colours are '#rrggbb'."""
+
+    sample_id: str
+    pixels: bytes
+    label: str
+    colour: str
+    note: str = ""
+    second: str = ""
+    second_colour: str = ""
+
+
+def face_grid(tiles: Sequence[Tile], *, key: str, scale: int = 2) -> str | None:
+    """Draws the tiles and returns the sample id that was opened in this run, else None.
+
+    Args:
+        tiles: faces in reading order.
+        key: Streamlit key.
+        scale: whole factor of enlargement; a tile is 48 * scale pixels wide.
+
+    Raises:
+        BadInput: a tile has not 2,304 bytes, or `scale` is less than 1.
+    """
+    if scale < 1:
+        raise BadInput("Scale not usable", f"{scale} is less than 1", "Enlarge by 1 or more")
+    if short := [t.sample_id for t in tiles if len(t.pixels) != SIDE * SIDE]:
+        raise BadInput("Face cannot be shown", f"{short[0]} has not {SIDE * SIDE} bytes", "Pass standard images only")
+    result = _COMPONENT(
+        key=key,
+        data={"sheet": _sheet(tuple(t.pixels for t in tiles)), "columns": COLUMNS, "scale": scale, "tiles": [
+            {"id": t.sample_id, "label": t.label, "colour": t.colour, "note": t.note, "second": t.second, "second_colour": t.second_colour}
+            for t in tiles]},
+        on_open_change=lambda: None,
+    )
+    opened: str | None = result.open
+    return opened if opened in {t.sample_id for t in tiles} else None
+
+
+@lru_cache(maxsize=64)
+def _sheet(faces: tuple[bytes, ...]) -> str:
+    """The faces in rows of `COLUMNS` as a base64 grayscale PNG; '' for none."""
+    if not faces:
+        return ""
+    rows = -(-len(faces) // COLUMNS)
+    wall = np.zeros((rows * COLUMNS, SIDE, SIDE), np.uint8)
+    wall[: len(faces)] = np.frombuffer(b"".join(faces), np.uint8).reshape(-1, SIDE, SIDE)
+    out = io.BytesIO()
+    Image.fromarray(wall.reshape(rows, COLUMNS, SIDE, SIDE).swapaxes(1, 2).reshape(rows * SIDE, COLUMNS * SIDE)).save(out, "PNG", compress_level=1)
+    return base64.b64encode(out.getvalue()).decode()

@@ -1,0 +1,174 @@
+"""Metrics over predictions as read by `fercore.evaluation.predictions`: each with n and a 95 % interval.
+
+Micro precision, recall and F1 have no functions: with one label and one prediction a face, every false positive of one class
+is the false negative of another, so all three equal accuracy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fercore.errors import BadInput
+from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, codes, design_effect, masked, proportion, wilson
+
+DRAWS = 1000
+
+
+def accuracy(frame: pd.DataFrame) -> Estimate:
+    """Share of correct faces; Wilson interval on the rows that duplicates leave effective (see `estimate`)."""
+    return proportion(frame["correct"].to_numpy(dtype=bool), codes(frame["duplicate_group"]))
+
+
+def top_k_accuracy(frame: pd.DataFrame, classes: Sequence[str], k: int = 2) -> Estimate:
+    """Share of faces whose label is among the k most probable classes; ties go to the class with the lower index."""
+    first = np.argsort(-_probabilities(frame, classes), axis=1, kind="stable")[:, :k]
+    hits = (first == _index(frame["label"], classes)[:, None]).any(axis=1)
+    return proportion(hits, codes(frame["duplicate_group"]))
+
+
+def log_loss(frame: pd.DataFrame, classes: Sequence[str]) -> Estimate:
+    """Mean of -ln(probability of the label), clipped at float32's resolution; normal interval on effective rows."""
+    n = len(frame)
+    if n < 2:
+        return masked(n, 2)
+    p = _probabilities(frame, classes)[np.arange(n), _index(frame["label"], classes)]
+    losses = -np.log(np.clip(p, np.finfo(np.float32).eps, 1))
+    effect = design_effect(losses, codes(frame["duplicate_group"]))
+    half = 1.959964 * float(losses.std()) * (effect / n) ** 0.5
+    return Estimate(float(losses.mean()), max(0.0, float(losses.mean()) - half), float(losses.mean()) + half, n)
+
+
+def macro(frame: pd.DataFrame, classes: Sequence[str], draws: int = DRAWS) -> dict[str, Estimate]:
+    """`macro_precision`, `macro_recall`, `macro_f1` and `balanced_accuracy`, with bootstrap intervals (see `resample`)."""
+    names = ("macro_precision", "macro_recall", "macro_f1", "balanced_accuracy")
+    if not len(frame):
+        return {name: Estimate(None, None, None, 0) for name in names}
+    counts, drawn = resample(frame, classes, np.ones((1, len(frame)), dtype=bool), draws)
+    point, spread = scores(counts), scores(drawn)
+    return {name: bootstrapped(float(point[name][0]), spread[name][:, 0], len(frame)) for name in names}
+
+
+def summary(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
+    """Every headline metric by name: accuracy, balanced accuracy, macro P, R and F1, top-2 accuracy, log loss."""
+    return {"accuracy": accuracy(frame), **macro(frame, classes), "top_2_accuracy": top_k_accuracy(frame, classes),
+            "log_loss": log_loss(frame, classes)}
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """One row of the classification report; `support` faces are labelled `class_id`."""
+
+    class_id: str
+    support: int
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+
+
+def per_class(frame: pd.DataFrame, classes: Sequence[str]) -> list[ClassReport]:
+    """The classification report in class order; a metric of no faces has no value.
+
+    F1 = 2 J / (1 + J) rises with J = TP / (TP + FP + FN), the share of right faces among those given or predicted this class,
+    so J's Wilson interval, mapped, is F1's.
+    """
+    true, predicted = _index(frame["label"], classes), _index(frame["predicted"], classes)
+    group = codes(frame["duplicate_group"])
+
+    def share(mask: Masks) -> Estimate:
+        return proportion((true == predicted)[mask], np.unique(group[mask], return_inverse=True)[1])
+
+    def f1(jaccard: Estimate) -> Estimate:
+        value, low, high = (None if x is None else 2 * x / (1 + x) for x in (jaccard.value, jaccard.low, jaccard.high))
+        return Estimate(value, low, high, jaccard.n)
+
+    return [ClassReport(c, int((true == i).sum()), share(predicted == i), share(true == i),
+                        f1(share((true == i) | (predicted == i)))) for i, c in enumerate(classes)]
+
+
+def confusion(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Counts, int64 [true x predicted], both in class order and named."""
+    cells = np.bincount(_cells(frame, classes), minlength=len(classes) ** 2).reshape(len(classes), -1)
+    return pd.DataFrame(cells, index=pd.Index(classes, name="true"), columns=pd.Index(classes, name="predicted"))
+
+
+def normalise(counts: pd.DataFrame, by: str = "row") -> pd.DataFrame:
+    """Shares 0-1, Float64: each true class ("row") or each predicted class ("column") sums to 1; NA where there is no face.
+
+    Raises:
+        BadInput: `by` is neither.
+    """
+    if by not in ("row", "column"):
+        raise BadInput("Unknown normalisation", f"by = {by!r}", "Choose row or column")
+    cells = counts.astype("Float64")
+    totals = cells.sum(axis=1 if by == "row" else 0)
+    return cells.div(totals.mask(totals == 0), axis=0 if by == "row" else 1)
+
+
+def scores(counts: npt.NDArray[Any]) -> dict[str, Floats]:
+    """Accuracy, macro P, R, F1 and balanced accuracy of confusion counts [..., true, predicted], each [...].
+
+    Macro means run over the classes that occur as label or prediction and take 0 / 0 as 0, as scikit-learn does by default and
+    the reproduced systems therefore did; balanced accuracy is the mean recall over classes that have faces.
+    """
+    hit, true, predicted = counts.diagonal(axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
+    occurs, recall = (true + predicted > 0).sum(axis=-1), _ratio(hit, true).sum(axis=-1)
+    return {"accuracy": _ratio(hit.sum(axis=-1), true.sum(axis=-1)),
+            "macro_precision": _ratio(_ratio(hit, predicted).sum(axis=-1), occurs), "macro_recall": _ratio(recall, occurs),
+            "macro_f1": _ratio(_ratio(2 * hit, true + predicted).sum(axis=-1), occurs),
+            "balanced_accuracy": _ratio(recall, (true > 0).sum(axis=-1))}
+
+
+def resample(frame: pd.DataFrame, classes: Sequence[str], masks: Masks, draws: int = DRAWS) -> tuple[Floats, Floats]:
+    """Confusion counts of each slice [slices, true, predicted] and of `draws` bootstrap samples of it [draws, slices, true,
+    predicted], seed fixed.
+
+    Whole duplicate groups are drawn with replacement (masks: bool [slices, n], which may overlap and are drawn jointly).
+    Groups that put the same counts into the same cells are exchangeable, so one multinomial over the distinct kinds of group
+    replaces the drawing of rows; without duplicates that is the multinomial bootstrap of the confusion matrix.
+    """
+    unit, cell, size = codes(frame["duplicate_group"]), _cells(frame, classes), len(classes) ** 2
+    units = int(unit.max()) + 1
+    table = np.zeros((units, len(masks) * size), dtype=np.uint16)
+    for i, mask in enumerate(masks):
+        np.add.at(table, (unit[mask], i * size + cell[mask]), 1)
+    kind = pd.factorize(np.array([row.tobytes() for row in table], dtype=object))[0]
+    _, first, repeats = np.unique(kind, return_index=True, return_counts=True)
+    drawn = np.random.default_rng(0).multinomial(units, repeats / units, size=draws).astype(float) @ table[first].astype(float)
+    shape = (len(masks), len(classes), len(classes))
+    return table.sum(axis=0, dtype=float).reshape(shape), drawn.reshape(draws, *shape)
+
+
+def bootstrapped(value: float, drawn: Floats, n: int) -> Estimate:
+    """The 95 % percentile interval of `drawn` [draws], stretched to hold the value (Efron & Tibshirani 1993, 13.3).
+
+    Quantiles are taken at k / (draws + 1), as interpolating inside the draws is too narrow. A sample without any error resamples
+    to itself only; then the Wilson interval on n says what the bootstrap cannot.
+    """
+    low, high = (float(x) for x in np.quantile(drawn, (0.025, 0.975), method="weibull"))
+    if low == high:
+        low, high = wilson(value, n)
+    return Estimate(value, min(low, value), max(high, value), n)
+
+
+def _ratio(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Floats:
+    return np.asarray(np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 0), dtype=np.float64)
+
+
+def _index(labels: "pd.Series[str]", classes: Sequence[str]) -> Ints:
+    index = pd.Index(classes).get_indexer(pd.Index(labels))
+    if (index < 0).any():
+        raise BadInput("Unknown class", f"{labels[index < 0].iloc[0]!r} is not one of {', '.join(classes)}",
+                       "Use the classes of the run's version")
+    return np.asarray(index, dtype=np.int64)
+
+
+def _cells(frame: pd.DataFrame, classes: Sequence[str]) -> Ints:
+    return _index(frame["label"], classes) * len(classes) + _index(frame["predicted"], classes)
+
+
+def _probabilities(frame: pd.DataFrame, classes: Sequence[str]) -> Floats:
+    return frame[[f"p_{c}" for c in classes]].to_numpy(dtype=np.float64)

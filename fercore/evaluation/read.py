@@ -1,0 +1,95 @@
+"""The predictions of a finished run, joined with what its version knows about each face."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fercore.domain import Workspace
+from fercore.errors import BadInput, Conflict, FerError, NotFound
+
+_ABOUT = ["sample_id", "image_id", "source_id", "duplicate_group", "label", "split", "age_band", "gender", "flags", "mean"]
+_MADE = ["sample_id", "fold", "split", "label", "predicted", "probabilities", "out_of_fold"]
+
+
+def predictions(workspace: Workspace, run_id: str) -> pd.DataFrame:
+    """One row a predicted face, ordered by sample_id.
+
+    Columns: sample_id, image_id, source_id, duplicate_group, label, predicted, correct (bool), confidence (probability of the
+    predicted class, 0-1), p_<class id> in class order (float32, 0-1), split, fold, out_of_fold (bool), age_band, gender
+    (null when not tagged), flags, mean (0-255).
+
+    Raises:
+        NotFound: the run, or its version, is not in the workspace.
+        Conflict: the run is not finished, or the version is not the one it was trained on.
+        BadInput: a file cannot be read, or the rows do not match the version's one to one.
+    """
+    run = workspace.runs / run_id
+    if Path(run_id).name != run_id or not (run / "config.json").is_file():
+        raise NotFound("Unknown run", f"{run_id!r} is not in this workspace", "List the runs with: fercore runs")
+    config, state = _json(run / "config.json"), _json(run / "status.json").get("state")
+    if state != "finished":
+        raise Conflict("Run not finished", f"{run_id} is {state}", "Wait for it, or resume it: fercore resume RUN")
+    directory = workspace.versions / str(config["version_id"])
+    if not (directory / "version.json").is_file():
+        raise NotFound("Version missing", f"{run_id} was trained on {config['version_id']}, which is not in this workspace",
+                       "Restore the version, or train again")
+    version = _json(directory / "version.json")
+    if version["manifest_sha256"] != config["manifest_sha256"]:
+        raise Conflict("Version changed", f"{run_id} was trained on another manifest than {config['version_id']} has now",
+                       "Verify the version: fercore version verify V")
+    manifest = _parquet(directory / "manifest.parquet", [*_ABOUT, "exclusion"])
+    return _join(_parquet(run / "predictions.parquet", _MADE), manifest, version["classes"])
+
+
+def classes_of(frame: pd.DataFrame) -> list[str]:
+    """The class ids of a frame of predictions, in class order."""
+    return [c.removeprefix("p_") for c in frame.columns if c.startswith("p_")]
+
+
+def require_unseen(frame: pd.DataFrame) -> None:
+    """Raises: FerError: some faces (or their duplicates) were trained on by the model that predicts them."""
+    seen = int((~frame["out_of_fold"].to_numpy(dtype=bool)).sum())
+    if seen:
+        raise FerError("Predictions on trained faces", f"{seen:,} of {len(frame):,} faces, or duplicates of them, were "
+                       "trained on by the model that predicts them (honesty rule 4)", "Use test or out-of-fold predictions only")
+
+
+def _join(made: pd.DataFrame, manifest: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    included = manifest.loc[manifest["exclusion"].isna(), _ABOUT]
+    joined = made.merge(included, on="sample_id", how="left", suffixes=("", "_manifest"), indicator=True)
+    expected = included["split"].isin(joined["split_manifest"].dropna().unique()).sum()
+    problems = {"are predicted twice": int(joined["sample_id"].duplicated().sum()),
+                "are not in the version": int((joined["_merge"] != "both").sum()),
+                "have another label than in the version": int((joined["label"] != joined["label_manifest"]).sum()),
+                "are predicted as no class of the version": int((~made["predicted"].isin(classes)).sum()),
+                "of the splits used have no prediction": int(expected - made["sample_id"].nunique()),
+                "have no probability for each class": int((made["probabilities"].map(len) != len(classes)).sum())}
+    for problem, n in problems.items():
+        if n:
+            raise BadInput("Predictions do not match the version", f"{n:,} faces {problem}", "Train again on this version")
+    p = np.stack(list(made["probabilities"])) if len(made) else np.zeros((0, len(classes)), dtype=np.float32)
+    if not (np.isfinite(p).all() and (p >= 0).all() and np.allclose(p.sum(axis=1), 1, atol=1e-3)):
+        raise BadInput("Predictions are not probabilities", "Some rows are negative or do not sum to 1", "Train again")
+    index = pd.Index(classes).get_indexer(pd.Index(made["predicted"]))
+    joined = joined.assign(correct=joined["label"] == joined["predicted"], confidence=p[np.arange(len(p)), index],
+                           **{f"p_{c}": p[:, i] for i, c in enumerate(classes)})
+    columns = ["sample_id", "image_id", "source_id", "duplicate_group", "label", "predicted", "correct", "confidence",
+               *(f"p_{c}" for c in classes), "split", "fold", "out_of_fold", "age_band", "gender", "flags", "mean"]
+    return joined[columns].sort_values("sample_id", ignore_index=True)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise BadInput("File cannot be read", f"{path}: {error}", "Restore it from a backup, or train again") from error
+
+
+def _parquet(path: Path, columns: list[str]) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise BadInput("File cannot be read", f"{path}: {error}", "Restore it from a backup, or train again") from error

@@ -1,0 +1,1 @@
+"""Training as a process of its own: reads versions/<id>/, writes runs/<id>/, knows neither database nor dashboard."""

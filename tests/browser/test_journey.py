@@ -1,0 +1,113 @@
+"""One person's way through the whole product in a browser: import, label, freeze, approve, train, confusion matrix, bias table."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from browser_harness import ROOT, Server
+from playwright.sync_api import Page, expect
+
+from fercore import people
+from fercore.demo import as_files
+from fercore.demo_faces import draw_demo
+from fercore.domain import Role, Workspace
+from fercore.store import Store
+
+APP = ROOT / "dashboard/app.py"
+LABELS = 50
+
+
+def settled(page: Page) -> None:
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
+
+
+def go(page: Page, name: str) -> None:
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible(timeout=30_000)
+    settled(page)
+
+
+def choose(page: Page, name: str) -> None:
+    page.get_by_role("button", name="Switch profile").click()
+    page.get_by_role("button", name=name, exact=True).click()
+    expect(page.get_by_role("heading", name="Overview", exact=True)).to_be_visible()
+    settled(page)
+
+
+@pytest.mark.timeout(420)
+def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], tmp_path: Path) -> None:
+    faces, votes, tags = as_files(draw_demo(420, 7), tmp_path)
+    place = Workspace(tmp_path / "ws")
+    with Store(place) as store:
+        people.add(store, "Lee", Role.DATA_LEAD)
+    server = serve(APP, env={"FERCORE_WORKSPACE": str(place.root)})
+    outside: list[str] = []
+    page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((server.url, server.url.replace("http", "ws"), "data:", "blob:"))
+            else None)
+    page.goto(server.url)
+
+    page.get_by_label("Name").fill("Dana")
+    page.get_by_label("Role").click()
+    page.get_by_role("option", name="Data lead").click()
+    page.get_by_role("button", name="Add and continue").click()
+    expect(page.get_by_text("No faces yet")).to_be_visible()
+
+    go(page, "Import")
+    uploads = page.locator('input[type="file"]')
+    uploads.nth(0).set_input_files(faces)
+    uploads.nth(1).set_input_files(votes)
+    expect(page.get_by_text(faces.name)).to_be_visible()
+    expect(page.get_by_text(votes.name)).to_be_visible()
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.get_by_text("420 rows read, 420 added, 0 rejected")).to_be_visible(timeout=60_000)
+    settled(page)
+    page.locator('input[type="file"]').nth(2).set_input_files(tags)
+    expect(page.get_by_text(tags.name)).to_be_visible()
+    page.get_by_role("button", name="Import tags").click()
+    expect(page.get_by_text("imported votes")).to_be_visible(timeout=30_000)
+
+    go(page, "Label")
+    page.wait_for_function("grid()?.dataset.imageId")
+    pressed: list[tuple[str, str]] = []
+    for i in range(LABELS):
+        key, value = (("a", "angry"), ("j", "happy"), ("k", "surprise"))[i % 3]
+        page.wait_for_timeout(200)  # a person's pace: a face takes an answer after 120 ms
+        pressed.append((page.evaluate("grid().dataset.imageId"), value))
+        page.keyboard.press(key)
+    page.wait_for_function(f"+grid().dataset.saved === {LABELS}", timeout=30_000)
+
+    go(page, "Versions")
+    page.get_by_role("button", name="Freeze a version").click()
+    page.get_by_role("button", name="Freeze and submit for review").click()
+    expect(page.get_by_text("You froze this version; another data lead must decide on it.")).to_be_visible(timeout=30_000)
+    choose(page, "Lee")
+    page.get_by_role("link", name="Decide on fer7-v1").click()
+    page.get_by_role("button", name="Approve", exact=True).click()
+    page.get_by_role("button", name="Approve fer7-v1").click()
+    expect(page.get_by_text("approved by Lee")).to_be_visible(timeout=30_000)
+
+    go(page, "Train")
+    page.get_by_role("button", name="Launch training").click()
+    page.get_by_label("Epochs at most").fill("2")
+    page.get_by_role("button", name="Launch", exact=True).click()
+    expect(page.get_by_role("link", name="Results").last).to_be_visible()
+    page.locator('[data-testid="stMain"]').get_by_role("link", name="Results").click(timeout=150_000)
+
+    expect(page.get_by_role("heading", name="Results", exact=True)).to_be_visible(timeout=30_000)
+    page.wait_for_function("deep('[data-testid=\"cell-happy-happy\"]')")
+    cell = page.evaluate("[...deep('[data-testid=\"cell-happy-happy\"]').closest('table').querySelectorAll('button:not([disabled])')][0].dataset.testid")
+    page.get_by_test_id(cell).click()
+    expect(page.get_by_text("most confident first")).to_be_visible()
+    page.wait_for_function("deep('[data-testid=\"face-grid\"]')")
+
+    go(page, "Bias")
+    expect(page.get_by_text("Largest gap by perceived age")).to_be_visible(timeout=30_000)
+    expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
+    assert not outside, outside
+
+    server.close()
+    with Store(place) as store:
+        stored = store.rows("SELECT image_id, value FROM label_events WHERE person_id = 'dana' AND active ORDER BY seq")
+        assert stored == pressed
+        assert store.rows("SELECT state, last_person FROM versions") == [("approved", "lee")]
+        assert store.value("SELECT count(DISTINCT run_id) FROM predictions") == 1
