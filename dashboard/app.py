@@ -9,7 +9,7 @@ from dashboard.cache import workspace
 from dashboard.state import session
 from fercore.errors import FerError
 
-st.set_page_config(page_title="fercore", page_icon=Path(__file__).parent / "favicon.png", layout="wide")
+st.set_page_config(page_title="fercore", page_icon=Path(__file__).parent / "favicon.png", layout="wide", initial_sidebar_state=232)
 
 try:
     person = access.sign_in()

@@ -24,8 +24,8 @@ def colour_of(class_id: str | None) -> str:
 
 def draw(figure: go.Figure, key: str, *, height: int = 300, select: bool = False) -> list[dict[str, Any]]:
     """Draws a figure in the house style; returns the selected points when `select`."""
-    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 28, "b": 8}, font_size=13, hoverlabel_align="left", dragmode=False,
-                         legend={"orientation": "h", "y": 1.08, "x": 0, "title": None}, bargap=0.25,
+    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 34, "b": 8}, font_size=13, hoverlabel_align="left", dragmode=False,
+                         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None}, bargap=0.25,
                          clickmode="event+select" if select else "event")
     figure.update_xaxes(fixedrange=True)
     figure.update_yaxes(fixedrange=True)
@@ -46,7 +46,8 @@ def class_bars(counts: pd.DataFrame, by: str | None = None) -> go.Figure:
         figure.add_bar(x=[name_of(c) for c in order], y=n, name=value, customdata=order, marker_color=[colour_of(c) for c in order],
                        marker_pattern_shape=pattern, marker_pattern_fgcolor="rgba(255,255,255,.75)", text=None if by else [f"{v:,}" for v in n],
                        textposition="outside", cliponaxis=False, hovertemplate=f"%{{x}} {value}: n = %{{y:,}}<extra></extra>")
-    figure.update_yaxes(rangemode="tozero", title="faces")
+    top = max((max(bar.y, default=0) for bar in figure.data), default=0)
+    figure.update_yaxes(range=[0, 1.12 * top or 1], title="faces")
     return figure
 
 
@@ -69,15 +70,15 @@ def curves(epochs: pd.DataFrame, quantity: str, title: str) -> go.Figure:
     for fold, part in epochs.groupby("fold"):
         for side, colour, dash in (("train", "#0072B2", "dot"), ("val", "#D55E00", "solid")):
             figure.add_scatter(x=part["epoch"], y=part[f"{side}_{quantity}"], mode="lines+markers",
-                               name={"train": "training", "val": "validation"}[side],
+                               name=side,
                                line={"color": colour, "dash": dash, "width": 2}, marker_size=5, showlegend=bool(fold == epochs["fold"].min()),
                                legendgroup=side, hovertemplate=f"fold {fold}, epoch %{{x}}: %{{y:.3f}}<extra>{side}</extra>")
         best = part[part["best"]].tail(1)
         figure.add_scatter(x=best["epoch"], y=best[f"val_{quantity}"], mode="markers",
                            marker={"size": 11, "symbol": "circle-open", "color": "#D55E00"},
-                           name="kept state", showlegend=bool(fold == epochs["fold"].min()), legendgroup="best",
+                           name="kept", showlegend=bool(fold == epochs["fold"].min()), legendgroup="best",
                            hovertemplate=f"fold {fold}: kept epoch %{{x}}<extra></extra>")
-    figure.update_xaxes(title="epoch", dtick=max(1, int(epochs["epoch"].max()) // 10) if len(epochs) else 1)
+    figure.update_xaxes(title="epoch", dtick=-(-int(epochs["epoch"].max()) // 8), tickangle=0)
     figure.update_yaxes(title=title, rangemode="tozero", tickformat=".0%" if quantity == "accuracy" else None)
     return figure
 
@@ -87,7 +88,8 @@ def whiskers(names: list[str], estimates: list[Estimate], colours: list[str], ti
     values, lows, highs = (np.array([getattr(e, part) * 100 for e in estimates]) for part in ("value", "low", "high"))
     figure = go.Figure()
     figure.add_scatter(x=values, y=names, mode="markers", marker={"color": colours, "size": 10}, customdata=[e.percent() for e in estimates],
-                       error_x={"type": "data", "symmetric": False, "array": highs - values, "arrayminus": values - lows, "thickness": 1.6},
+                       error_x={"type": "data", "symmetric": False, "array": highs - values, "arrayminus": values - lows, "thickness": 1.6,
+                                "color": "#7F8A99"},
                        hovertemplate="%{y}: %{customdata}<extra></extra>")
     figure.update_xaxes(title=title, ticksuffix=" %")
     figure.update_yaxes(autorange="reversed")

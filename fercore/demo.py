@@ -22,7 +22,8 @@ PEOPLE = (("Ada (demo)", Role.DATA_LEAD), ("Ben (demo)", Role.DATA_LEAD), ("Rosa
 SOURCE = "demo"
 
 
-def build(workspace: Workspace, *, faces: int = 2000, seed: int = 7, epochs: int = 12, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+def build(workspace: Workspace, *, faces: int = 2000, seed: int = 7, epochs: int = 20,
+          say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
     """Makes the demo workspace; a finished one is left as it is, a half-made one is made anew.
 
     Returns:

@@ -56,18 +56,18 @@ if not tagged:
 
 table = cache.bias_of(run_id, by, minimum)
 shown = [r for r in table.rows if r.kind == "group" and r.accuracy.value is not None]
+st.dataframe(pd.DataFrame([{"by": _NAMES.get(r.attribute, ""), "group": r.group + " (not averaged)" * (r.kind == "listed"), "faces": r.n,
+                            "accuracy": cell(r.accuracy), "precision (macro)": cell(r.macro_precision), "recall (macro)": cell(r.macro_recall),
+                            "F1 (macro)": cell(r.macro_f1)} for r in table.rows]), hide_index=True, height="content",
+             column_config={"faces": st.column_config.NumberColumn(format="localized"), "group": st.column_config.TextColumn(width=190)})
+st.caption("Percent with 95 % intervals. Micro precision, recall and F1 equal accuracy. Cells below the least number of faces are masked.")
 left, right = st.columns([3, 2], gap="medium")
 with left:
-    kinds = {"average": "average of groups", "overall": "average of all groups", "listed": "not averaged", "group": ""}
-    st.dataframe(pd.DataFrame([{"by": _NAMES.get(r.attribute, ""), "group": r.group, "faces": r.n, "accuracy": cell(r.accuracy),
-                                "precision (macro)": cell(r.macro_precision), "recall (macro)": cell(r.macro_recall), "F1 (macro)": cell(r.macro_f1),
-                                "kind": kinds[r.kind]} for r in table.rows]), hide_index=True)
-    st.caption("Percent with 95 % intervals. Micro precision, recall and F1 equal accuracy.")
-with right:
     if shown:
         figure = charts.whiskers([r.group for r in shown], [r.accuracy for r in shown], [_COLOURS.get(r.value, "#666666") for r in shown],
                                  "accuracy, 95 % interval")
-        charts.draw(figure, "groups", height=90 + 44 * len(shown))
+        charts.draw(figure, "groups", height=90 + 40 * len(shown))
+with right:
     for gap in table.gaps:
         st.markdown(gap_sentence(gap))
     if any(g.difference.low is not None and g.difference.low <= 0 for g in table.gaps):

@@ -39,7 +39,7 @@ with left:
     if found.empty:
         st.caption("Nothing was found, or no audit has run. It runs with every import and with `fercore audit`.")
     for row in found.itertuples():
-        groups = f", {row.n_groups:,} groups" if row.n_groups != row.n_samples else ""
+        groups = f" faces, {row.n_groups:,} groups" if row.n_groups != row.n_samples else " faces"
         st.page_link("app_pages/explore.py", label=f"{KINDS[row.kind]}: {row.n_samples:,}{groups}", icon=":material/search:",
                      query_params={"finding": row.kind})
 with right:

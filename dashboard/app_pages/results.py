@@ -31,16 +31,16 @@ basis = (f"out-of-fold predictions of {config.folds} grouped folds over train an
 st.caption(f"Perceived expression · version **{config.version_id}** · {config.model}, seed {config.seed} · {basis}"
            + (" · :violet-badge[exploratory: the version was not approved]" if config.exploratory else ""))
 names = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1", "top_2_accuracy": "Top-2 accuracy"}
-with st.container(horizontal=True):
-    for key, label in names.items():
-        value = headline[key]
-        st.metric(label, "–" if value.value is None else f"{value.value * 100:.1f} %", border=True)
+for column, (key, label) in zip(st.columns(len(names)), names.items(), strict=True):
+    value = headline[key]
+    with column.container(border=True, gap="xxsmall"):
+        st.metric(label, "–" if value.value is None else f"{value.value * 100:.1f} %")
         st.caption(value.percent().partition(" % ")[2] or value.note)
 
 view = st.segmented_control("View", ["Confusion", "Classes", "Folds", "Curves"], default="Confusion", required=True, key="view",
                             bind="query-params", label_visibility="collapsed")
 if view == "Confusion":
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns([5, 3], gap="medium")
     with left:
         unit = st.segmented_control("Cells show", ["counts", "% of true class", "% of predicted class"], default="counts", required=True, key="unit",
                                     bind="query-params", label_visibility="collapsed")

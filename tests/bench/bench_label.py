@@ -17,7 +17,7 @@ import numpy as np
 from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
-from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, DelayProxy, Server  # noqa: E402
+from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, DelayProxy, Server
 
 KEYS = ("Digit1", "Digit2", "Digit3", "Digit4", "Digit5", "Digit6", "Digit7")
 
@@ -39,9 +39,9 @@ def label(page: Page, url: str, presses: int, rate: float) -> dict[str, object]:
     except TimeoutError as error:
         state = page.evaluate("({...grid().dataset, page: document.body.innerText.slice(0, 500)})")
         raise RuntimeError(f"answers were not saved within a minute: {state}") from error
-    seen = [image for _, image in page.evaluate("pressed")]
-    return {"keydown_to_painted": figures(page.evaluate("__fercorePaint.map(p => p.ms)")), "pressed": presses, "painted_images": len(set(seen)),
-            **page.evaluate("({made: +grid().dataset.made, saved: +grid().dataset.saved, stalls: +grid().dataset.stalls, batches: +grid().dataset.batch})")}
+    seen = {image for _, image in page.evaluate("pressed")}
+    counts = page.evaluate("(({made, saved, stalls, batch}) => ({made: +made, saved: +saved, stalls: +stalls, batches: +batch}))(grid().dataset)")
+    return {"keydown_to_painted": figures(page.evaluate("__fercorePaint.map(p => p.ms)")), "pressed": presses, "painted_images": len(seen), **counts}
 
 
 def wall(page: Page, url: str, turns: int = 20) -> dict[str, float]:
@@ -52,8 +52,9 @@ def wall(page: Page, url: str, turns: int = 20) -> dict[str, float]:
     for _ in range(turns):
         page.wait_for_timeout(300)
         times.append(page.evaluate("""async () => {
-          const wall = deep('[data-testid="face-grid"]'), old = wall.firstElementChild.dataset.sampleId, frame = () => new Promise(requestAnimationFrame)
-          const button = [...document.querySelectorAll('button')].find(b => b.textContent.includes('Next faces')), start = performance.now()
+          const wall = deep('[data-testid="face-grid"]'), old = wall.firstElementChild.dataset.sampleId
+          const button = [...document.querySelectorAll('button')].find(b => b.textContent.includes('Next faces'))
+          const frame = () => new Promise(requestAnimationFrame), start = performance.now()
           button.click()
           while (wall.firstElementChild.dataset.sampleId === old) await frame()
           await frame(); await frame()

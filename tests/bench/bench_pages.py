@@ -18,7 +18,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
-from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, Server  # noqa: E402
+from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, Server
 
 DRAWN = {"Explore": "deep('[data-testid=\"face-grid\"]')?.children.length >= 60", "Versions": "document.querySelectorAll('.main-svg .point').length > 6",
          "Results": "deep('[data-testid^=\"cell-\"]')", "Bias": "document.querySelectorAll('.main-svg .point').length > 1"}

@@ -53,16 +53,18 @@ def store() -> sqlite3.Connection:
 
 
 def record(report: LabelReport) -> tuple[list[str], dict[str, str], set[str]]:
-    """Ids now in the store, refused ones, and the images with any event."""
+    """Ids now in the store, refused ones, and the images with an event that stands."""
     db = store()
     refused = {e["event_id"]: "this face is closed" for e in report.events if e["image_id"] == QUERY.get("refuse")}
     with db:
         db.executemany("INSERT INTO event VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                        [(e["event_id"], e["image_id"], json.dumps(e)) for e in report.events if e["event_id"] not in refused])
         db.execute("INSERT INTO run VALUES (?, ?, ?, ?)", (report.client, report.number, report.want, len(report.events)))
-    known = dict(db.execute("SELECT event_id, image_id FROM event"))
+    known = {event_id: json.loads(body) for event_id, body in db.execute("SELECT event_id, body FROM event ORDER BY event_id")}
     db.close()
-    return [e["event_id"] for e in report.events if e["event_id"] in known], refused, set(known.values())
+    undone = {e["target"]: e["op"] == "undo" for e in known.values() if e["target"]}  # the last undo or redo of an event counts
+    stands = {e["image_id"] for e in known.values() if not e["target"] and not undone.get(e["event_id"])}
+    return [e["event_id"] for e in report.events if e["event_id"] in known], refused, stands
 
 
 @st.fragment

@@ -13,6 +13,7 @@ from fercore.curation import Queue
 from fercore.domain import Permission, Person, Role, image_id
 from fercore.errors import NotAllowed
 from fercore.store import Store
+import itertools
 
 FACES = [image_id(f) for f in some_faces(70)]
 EXPRESSION = Queue(("expression",))
@@ -24,7 +25,7 @@ def event(op: str, face: str, field: str | None = "expression", value: str | Non
 
 
 @pytest.fixture
-def filled(store: Store, small_file) -> Store:  # noqa: ANN001
+def filled(store: Store, small_file) -> Store:
     ingest.import_fer2013(store, LEAD, small_file)
     return store
 
@@ -165,7 +166,7 @@ def test_replaying_events_gives_the_standing_votes(filled: Store, acts: list[Any
         else:
             sent.append((people[who], event(op, FACES[face], value=value if op == "set" else None)))
     edges = sorted({0, len(sent), *(c for c in cuts if c < len(sent))})
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         for person in people.values():  # each person's events arrive in their own order
             batch = [e for p, e in sent[start:stop] if p is person]
             for _ in range(2):

@@ -63,7 +63,7 @@ def test_every_bad_row_is_named_with_its_reason_and_the_rest_comes_in(store: Sto
     (lambda p: write_fer(p, ["1,2"], header="a,b"), "Not a FER-2013 CSV"),
     (lambda p: write_fer(p, ["1,2"]), "No row could be used"),
 ])
-def test_unusable_files_are_refused_and_nothing_is_written(store: Store, tmp_path: Path, make, part: str) -> None:  # noqa: ANN001
+def test_unusable_files_are_refused_and_nothing_is_written(store: Store, tmp_path: Path, make, part: str) -> None:
     with pytest.raises(BadInput, match=part):
         ingest.import_fer2013(store, LEAD, make(tmp_path / "f.csv"))
     assert store.rows("SELECT count(*) FROM samples") == [(0,)] and store.rows("FROM facts.import") == []

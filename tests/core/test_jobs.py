@@ -113,7 +113,7 @@ def test_runs_train_one_at_a_time_in_the_order_of_their_start(workspace: Workspa
     waiting = [jobs.start(workspace, CONFIG.model_copy(update={"epochs": 1, "seed": s}), LEAD) for s in range(3)]
     until(lambda: all(jobs.status(workspace, r).pid for r in waiting), "all workers wait")
     beats = [jobs.status(workspace, r).heartbeat for r in waiting]
-    until(lambda: all(jobs.status(workspace, r).heartbeat > b for r, b in zip(waiting, beats, strict=True)), "heartbeats in the queue")
+    until(lambda: all(jobs.status(workspace, r).heartbeat > b for r, b in zip(waiting, beats, strict=True)), "heartbeats")
     assert [jobs.status(workspace, r).state for r in waiting] == ["queued"] * 3
     jobs.cancel(workspace, waiting[1], LEAD)
     assert finish(workspace, waiting[1]).state == "cancelled"

@@ -58,7 +58,8 @@ def test_it_learns_separable_classes_and_reads_the_test_rows_once(workspace: Wor
     data = read_version(workspace.versions / "blobs-1", SHA)
     assert list(out["sample_id"]) == list(data.samples["sample_id"].iloc[data.rows("test")])
     assert (out["predicted"] == out["label"]).mean() > 0.9
-    assert set(out["split"]) == {"test"} and set(out["fold"]) == {0} and out["fold"].dtype == np.int32 and out["out_of_fold"].all()
+    assert set(out["split"]) == {"test"} and set(out["fold"]) == {0} and out["fold"].dtype == np.int32
+    assert out["out_of_fold"].all()
     chances = np.stack(out["probabilities"].to_list())
     assert chances.dtype == np.float32 and np.allclose(chances.sum(1), 1, atol=1e-5)
     assert [FER7.ids[i] for i in chances.argmax(1)] == list(out["predicted"])

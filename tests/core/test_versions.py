@@ -20,6 +20,7 @@ from fercore.store import Store
 from fercore.store import people as people_table
 from fercore.store import versions as version_table
 from fercore.versions.recipe import Recipe, apply
+import itertools
 
 FACES = [image_id(f) for f in some_faces(70)]
 
@@ -188,7 +189,7 @@ def test_groups_never_cross_splits_and_the_order_of_rows_does_not_matter(seed: i
                          "source_row": range(210), "given_label": labels, "current_label": labels,
                          "source_split": ["Training" if i < 170 else "PublicTest" for i in range(210)], "flags": "", "age_band": None,
                          "gender": None, "mean": 100.0})
-    for i, j in zip(copies, copies[1:], strict=False):
+    for i, j in itertools.pairwise(copies):
         if i % 7 == j % 7:
             rows.loc[j, "image_id"] = rows.loc[i, "image_id"]
     recipe = Recipe(seed=seed, duplicates=duplicates, split=split, drop_conflicting=False)

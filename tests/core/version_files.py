@@ -1,6 +1,7 @@
 """Small version directories for tests: seven patterns that a network tells apart, with duplicates."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from fercore.domain import Workspace, image_id, sample_id
 from fercore.schemes import FER7
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; as the worker does for itself
 SHA = "5" * 64
 
 
@@ -28,7 +30,7 @@ def make_version(root: Path, version_id: str = "blobs-1", per_class: int = 30, c
         splits += np.array(["train", "train", "train", "val", "test"])[group % 5].tolist()
     pixels = np.concatenate(faces)
     manifest = pd.DataFrame({"sample_id": [sample_id("blobs", i) for i in range(len(pixels) + 2)],
-                             "image_id": [image_id(p) for p in pixels] + ["x", "y"], "source_id": "blobs",
+                             "image_id": [*map(image_id, pixels), "x", "y"], "source_id": "blobs",
                              "source_row": np.arange(len(pixels) + 2), "label": [*labels, None, "happy"],
                              "split": [*splits, None, None], "flags": "", "exclusion": [None] * len(pixels) + ["non_face", "outlier"]})
     manifest["given_label"], manifest["duplicate_group"] = manifest["label"], manifest["image_id"]

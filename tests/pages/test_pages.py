@@ -55,7 +55,7 @@ def text(at: AppTest) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_opens_on_an_empty_workspace_and_says_what_to_do(use, tmp_path: Path, page: str) -> None:  # noqa: ANN001
+def test_every_page_opens_on_an_empty_workspace_and_says_what_to_do(use, tmp_path: Path, page: str) -> None:
     store = use(tmp_path / "empty")
     people.add(store, "Dana", Role.DATA_LEAD)
     at = opened(app_as("Dana", store), page)
@@ -64,12 +64,12 @@ def test_every_page_opens_on_an_empty_workspace_and_says_what_to_do(use, tmp_pat
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_opens_on_the_demo_workspace(use, demo_workspace: Path, page: str) -> None:  # noqa: ANN001
+def test_every_page_opens_on_the_demo_workspace(use, demo_workspace: Path, page: str) -> None:
     at = opened(app_as("Ada (demo)", use(demo_workspace)), page)
     assert at.title[0].value and not at.error
 
 
-def test_a_new_workspace_asks_for_a_profile_and_takes_one(use, tmp_path: Path) -> None:  # noqa: ANN001
+def test_a_new_workspace_asks_for_a_profile_and_takes_one(use, tmp_path: Path) -> None:
     store = use(tmp_path / "new")
     at = AppTest.from_file(APP, default_timeout=60).run()
     assert "Who is working?" in text(at)
@@ -79,7 +79,7 @@ def test_a_new_workspace_asks_for_a_profile_and_takes_one(use, tmp_path: Path) -
     assert "Overview" in text(at)
 
 
-def test_an_annotator_sees_no_page_of_the_others(use, demo_workspace: Path) -> None:  # noqa: ANN001
+def test_an_annotator_sees_no_page_of_the_others(use, demo_workspace: Path) -> None:
     at = app_as("Kim (demo)", use(demo_workspace))
     for page in ("import_data", "versions", "train", "results", "bias"):
         with pytest.raises(ValueError, match="not|page"):
@@ -91,7 +91,7 @@ def test_what_a_role_may_do_is_told_in_one_table() -> None:
     assert needed["label"] is Permission.LABEL and needed["import_data"] is Permission.IMPORT and needed["bias"] is Permission.READ_RESULTS
 
 
-def test_overview_counts_what_is_here(use, demo_workspace: Path) -> None:  # noqa: ANN001
+def test_overview_counts_what_is_here(use, demo_workspace: Path) -> None:
     store = use(demo_workspace)
     at = opened(app_as("Ada (demo)", store), "overview")
     counts = {m.label: m.value for m in at.metric}
@@ -99,7 +99,7 @@ def test_overview_counts_what_is_here(use, demo_workspace: Path) -> None:  # noq
     assert counts["Distinct images"] == f"{store.value('SELECT count(*) FROM images'):,}"
 
 
-def test_explore_filters_and_counts(use, demo_workspace: Path) -> None:  # noqa: ANN001
+def test_explore_filters_and_counts(use, demo_workspace: Path) -> None:
     store = use(demo_workspace)
     at = opened(app_as("Kim (demo)", store), "explore")
     at.multiselect(key="label").set_value(["happy"]).run()
@@ -111,7 +111,7 @@ def test_explore_filters_and_counts(use, demo_workspace: Path) -> None:  # noqa:
     assert (f"of **{n:,}** faces" if n else "No face matches") in text(at)
 
 
-def test_a_version_is_frozen_and_approved_by_another_lead(use, demo_workspace: Path) -> None:  # noqa: ANN001
+def test_a_version_is_frozen_and_approved_by_another_lead(use, demo_workspace: Path) -> None:
     store = use(demo_workspace)
     made = versions.freeze(store, people.find(store, "ada-demo"), versions.Recipe(labels="given"), "second")
     versions.submit(store, people.find(store, "ada-demo"), made)
@@ -124,14 +124,14 @@ def test_a_version_is_frozen_and_approved_by_another_lead(use, demo_workspace: P
     assert not other.exception and versions.state(store.workspace, made) == "approved"
 
 
-def test_a_reviewer_reads_versions_and_cannot_decide(use, demo_workspace: Path) -> None:  # noqa: ANN001
+def test_a_reviewer_reads_versions_and_cannot_decide(use, demo_workspace: Path) -> None:
     at = opened(app_as("Rosa (demo)", use(demo_workspace)), "versions")
     assert not {"Approve demo-v1", "Reject demo-v1", "Freeze a version", "Submit for review"} & {b.label for b in at.button}
     at = opened(at, "train")
     assert "Launch training" not in [b.label for b in at.button]
 
 
-def test_results_show_each_number_with_n_and_interval(use, demo_workspace: Path) -> None:  # noqa: ANN001
+def test_results_show_each_number_with_n_and_interval(use, demo_workspace: Path) -> None:
     store = use(demo_workspace)
     at = opened(app_as("Rosa (demo)", store), "results")
     runs = at.selectbox(key="run").options
@@ -145,7 +145,7 @@ def test_results_show_each_number_with_n_and_interval(use, demo_workspace: Path)
         assert not at.exception
 
 
-def test_bias_shows_support_intervals_and_averages(use, demo_workspace: Path) -> None:  # noqa: ANN001
+def test_bias_shows_support_intervals_and_averages(use, demo_workspace: Path) -> None:
     at = opened(app_as("Rosa (demo)", use(demo_workspace)), "bias")
     table = at.dataframe[0].value
     assert {"group", "faces", "accuracy"} <= set(table.columns)
@@ -156,7 +156,7 @@ def test_bias_shows_support_intervals_and_averages(use, demo_workspace: Path) ->
     assert not at.exception and "No common images" in text(at)  # a hold-out and a k-fold run share no face: said, not hidden
 
 
-def test_runs_land_in_the_database_once(use, demo_workspace: Path) -> None:  # noqa: ANN001
+def test_runs_land_in_the_database_once(use, demo_workspace: Path) -> None:
     store = use(demo_workspace)
     with store.write("runs") as w:
         for name in ("run", "epoch", "prediction"):
