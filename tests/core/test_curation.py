@@ -1,5 +1,6 @@
 """Label events: recorded once, folded as said, refused with a reason, blind to other people's answers."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from fercore.curation import Queue
 from fercore.domain import Permission, Person, Role, image_id
 from fercore.errors import NotAllowed
 from fercore.store import Store
-import itertools
 
 FACES = [image_id(f) for f in some_faces(70)]
 EXPRESSION = Queue(("expression",))

@@ -1,5 +1,6 @@
 """Versions: deterministic, grouped, immutable, decided on by somebody else."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from fercore.store import Store
 from fercore.store import people as people_table
 from fercore.store import versions as version_table
 from fercore.versions.recipe import Recipe, apply
-import itertools
 
 FACES = [image_id(f) for f in some_faces(70)]
 
