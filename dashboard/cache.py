@@ -25,7 +25,7 @@ def workspace() -> Workspace:
 
 @st.cache_resource(show_spinner=False)
 def _open(root: str) -> Store:
-    return Store(Workspace(Path(root)))
+    return Store(Workspace(Path(root)), holder="the dashboard")
 
 
 def store() -> Store:

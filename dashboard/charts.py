@@ -25,7 +25,7 @@ def colour_of(class_id: str | None) -> str:
 def draw(figure: go.Figure, key: str, *, height: int = 300, select: bool = False) -> list[dict[str, Any]]:
     """Draws a figure in the house style; returns the selected points when `select`."""
     figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 34, "b": 8}, font_size=13, hoverlabel_align="left", dragmode=False,
-                         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None}, bargap=0.25,
+                         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None, "font_size": 12}, bargap=0.25,
                          clickmode="event+select" if select else "event")
     figure.update_xaxes(fixedrange=True)
     figure.update_yaxes(fixedrange=True)

@@ -48,7 +48,7 @@ def face_dialog(sample_id: str) -> None:
         st.warning("This face is no longer in the workspace.")
         return
     face = found["face"].iloc[0]
-    left, right = st.columns([2, 3])
+    left, right = st.columns([1, 2])
     with left:
         st.html(upscaled(bytes(face["gray48"]), 6))
         st.caption(f"{face['source_id']}, row {face['source_row']:,} · mean {face['mean']:.1f} · sd {face['sd']:.1f}")

@@ -20,6 +20,7 @@ if not here["sources"]:
     st.stop()
 
 
+# In the URL a bound widget stands with the names it shows, so links to this page use those.
 def pick(label: str, values: list[str], key: str, names: dict[str, str] | None = None) -> tuple[str, ...]:
     return tuple(st.multiselect(label, values, key=key, bind="query-params", placeholder="any", format_func=lambda v: (names or {}).get(v, v)))
 
@@ -63,6 +64,6 @@ with right:
         points = charts.draw(charts.class_bars(counts.rename(columns={"current_label": "label"}), by="source_split"), "bars", select=True)
         for label in {p["customdata"] for p in points}:
             st.page_link("app_pages/explore.py", label=f"Show the {charts.name_of(label)} faces", icon=":material/grid_view:",
-                         query_params={"label": label})
+                         query_params={"label": charts.name_of(label)})
         st.subheader("Brightness by current label")
         charts.draw(charts.intensity(rows["mean"], rows["current_label"]), "intensity")

@@ -41,7 +41,7 @@ with left:
     for row in found.itertuples():
         groups = f" faces, {row.n_groups:,} groups" if row.n_groups != row.n_samples else " faces"
         st.page_link("app_pages/explore.py", label=f"{KINDS[row.kind]}: {row.n_samples:,}{groups}", icon=":material/search:",
-                     query_params={"finding": row.kind})
+                     query_params={"finding": KINDS[row.kind]})
 with right:
     st.subheader("Current labels")
     charts.draw(charts.class_bars(classes), "classes", height=330)

@@ -42,13 +42,13 @@ def migrations() -> list[tuple[int, str, str]]:
 class Store:
     """One open workspace database.
 
-    Reads take a cursor of their own and may come from any thread. Writes go through `write`, one at a time.
+    `holder` is what a second process is told about this one; by default its command line. Reads take a cursor of their own and may come from any thread. Writes go through `write`, one at a time.
 
     Raises:
         WorkspaceError: held by another process, from a newer version, not writable, or not a workspace.
     """
 
-    def __init__(self, workspace: Workspace, *, read_only: bool = False, create: bool = True) -> None:
+    def __init__(self, workspace: Workspace, *, read_only: bool = False, create: bool = True, holder: str | None = None) -> None:
         self.workspace = workspace
         self._lock = threading.RLock()
         self._opened = next(_ticks)
@@ -69,9 +69,9 @@ class Store:
             try:
                 self._migrate()
                 if not read_only:
-                    holder = {"pid": os.getpid(), "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-                              "since": datetime.now().astimezone().isoformat(timespec="seconds")}
-                    workspace.holder.write_text(json.dumps(holder), encoding="utf-8")
+                    about = {"pid": os.getpid(), "command": holder or " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                             "since": datetime.now().astimezone().isoformat(timespec="seconds")}
+                    workspace.holder.write_text(json.dumps(about), encoding="utf-8")
             except BaseException:
                 self._connection.close()
                 raise

@@ -8,7 +8,7 @@ from uuid_utils import uuid7
 from fercore.domain import LOCAL, Permission, Person, slug
 from fercore.errors import BadInput, Conflict, NotAllowed
 from fercore.schemes import SCHEMES
-from fercore.store import Store, now, samples
+from fercore.store import Store, now, samples, translated
 from fercore.store import versions as table
 from fercore.versions import files
 from fercore.versions.recipe import Recipe, apply
@@ -32,7 +32,9 @@ def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
             "manifest_sha256": sha, "scheme_id": recipe.scheme, "classes": list(SCHEMES[recipe.scheme].ids),
             "recipe": stated, "created_by": actor.name, "created_at": now().isoformat(timespec="seconds"),
             "counts": {**included["split"].value_counts().to_dict(), "excluded": len(rows) - len(included)}}
-    files.write(store.workspace.versions / version_id, rows, samples.pixels(store, included["image_id"].tolist()), card)
+    pixels = samples.pixels(store, included["image_id"].tolist())
+    with translated(store.workspace):
+        files.write(store.workspace.versions / version_id, rows, pixels, card)
     listed = pa.Table.from_pandas(rows[["sample_id", "image_id", "label", "split", "exclusion"]], preserve_index=False,
                                   schema=pa.schema([(c, pa.string()) for c in ("sample_id", "image_id", "label", "split", "exclusion")]))
     table.insert(store, card, listed, actor, _event(version_id, "freeze", "frozen", sha, actor, None))

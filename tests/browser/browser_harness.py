@@ -28,6 +28,8 @@ window.deep = (selector, node = document) => {
   return null
 }
 window.grid = () => deep('[data-testid="label-grid"]')
+// True once the painted face takes an answer (it refuses one in its first 120 ms).
+window.ready = () => { const g = grid(); return !g || !g.dataset.imageId || performance.now() - g.dataset.shown > 125 }
 window.pressed = []
 addEventListener('keydown', e => { const g = grid(); if (g && !e.repeat) pressed.push([e.code, g.dataset.imageId]) }, true)
 """

@@ -1,12 +1,13 @@
 """The components with a SQLite file for a store. The address says what:
 
-?page=label|tag|wall&queue=NAME&delay=SECONDS&faces=N&batch=N&refuse=IMAGE&hostile
+?page=label|tag|wall&queue=NAME&delay=SECONDS&faces=N&batch=N&refuse=IMAGE&deaf=REPORTS&hostile
 """
 
 import json
 import os
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from dashboard.components.label_grid import Choice, Face, Flag, LabelReport, Que
 from fercore.schemes import AGE_BANDS, FER8, FLAGS, GENDERS, Scheme
 
 st.set_page_config(page_title="Components", layout="wide")
-QUERY = {"page": "label", "queue": "a", "delay": "0", "faces": "400", "batch": "40"} | st.query_params.to_dict()
+QUERY = {"page": "label", "queue": "a", "delay": "0", "faces": "400", "batch": "40", "deaf": "0"} | st.query_params.to_dict()
 KEY, JOURNAL = "grid", f"test:{QUERY['queue']}"
 
 
@@ -71,6 +72,9 @@ def record(report: LabelReport) -> tuple[list[str], dict[str, str], set[str]]:
 def loop() -> None:
     report = pending(KEY, JOURNAL)
     time.sleep(float(QUERY["delay"]))
+    st.session_state["deaf"] = st.session_state.get("deaf", int(QUERY["deaf"])) - bool(report.events)
+    if st.session_state["deaf"] >= 0 and report.events:
+        report = replace(report, events=())  # as if the run had been cut short before anything was stored
     acked, refused, seen = record(report)
     served = st.session_state.setdefault("served", Served())
     handed = st.session_state.setdefault("handed", {"client": "", "ids": set()})
@@ -103,7 +107,8 @@ if QUERY["page"] == "wall":
     st.text("opened: " + " ".join(st.session_state.get("opened", [])))
     st.button("Run again")
 else:
-    loop()
     with st.sidebar:
         st.text_input("Search")
-        st.button("Run again")
+        hidden = st.checkbox("Hide the faces")
+    if not hidden:
+        loop()

@@ -17,11 +17,12 @@ KEYS = {"a": "angry", "j": "happy", "k": "surprise", "l": "neutral", "s": "sad"}
 
 
 def label(page: Page, presses: int) -> list[tuple[str, str]]:
-    """Presses at 5 a second; returns (image painted at the press, value)."""
+    """Presses at about 5 a second; returns (image painted at the press, value)."""
     done = []
     for i in range(presses):
         key = list(KEYS)[i % len(KEYS)]
-        page.wait_for_timeout(200)
+        page.wait_for_timeout(150)
+        page.wait_for_function("ready()")
         done.append((str(page.evaluate("grid().dataset.imageId")), KEYS[key]))
         page.keyboard.press(key)
     return done

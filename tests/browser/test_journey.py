@@ -71,7 +71,8 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     pressed: list[tuple[str, str]] = []
     for i in range(LABELS):
         key, value = (("a", "angry"), ("j", "happy"), ("k", "surprise"))[i % 3]
-        page.wait_for_timeout(200)  # a person's pace: a face takes an answer after 120 ms
+        page.wait_for_timeout(150)
+        page.wait_for_function("ready()")  # a person's pace: a face takes an answer after 120 ms
         pressed.append((page.evaluate("grid().dataset.imageId"), value))
         page.keyboard.press(key)
     page.wait_for_function(f"+grid().dataset.saved === {LABELS}", timeout=30_000)

@@ -6,7 +6,7 @@ import re
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -28,8 +28,12 @@ DEADLINE_S = 120
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return make_version(tmp_path)
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    workspace = make_version(tmp_path)
+    yield workspace
+    for left in jobs.list_runs(workspace):  # a failed test leaves no worker behind
+        if left.status.pid and has_worker(left.path):
+            os.kill(left.status.pid, signal.SIGKILL)
 
 
 def until(holds: Callable[[], object], what: str) -> None:

@@ -32,7 +32,8 @@ def make_version(root: Path, version_id: str = "blobs-1", per_class: int = 30, c
     manifest = pd.DataFrame({"sample_id": [sample_id("blobs", i) for i in range(len(pixels) + 2)],
                              "image_id": [*map(image_id, pixels), "x", "y"], "source_id": "blobs",
                              "source_row": np.arange(len(pixels) + 2), "label": [*labels, None, "happy"],
-                             "split": [*splits, None, None], "flags": "", "exclusion": [None] * len(pixels) + ["non_face", "outlier"]})
+                             "split": [*splits, None, None], "flags": "",
+                             "exclusion": [None] * len(pixels) + ["non_face", "outlier"]})
     manifest["given_label"], manifest["duplicate_group"] = manifest["label"], manifest["image_id"]
     order = np.argsort(manifest["sample_id"].to_numpy(dtype=str))
     write_version(root / "versions" / version_id, manifest.iloc[order], pixels[order[order < len(pixels)]])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote_plus
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -109,6 +110,21 @@ def test_explore_filters_and_counts(use, demo_workspace: Path) -> None:
     n = store.value("SELECT count(*) FROM samples WHERE current_label = 'happy' AND sample_id IN (SELECT sample_id FROM findings "
                     "WHERE kind IN ('dark', 'bright'))")
     assert (f"of **{n:,}** faces" if n else "No face matches") in text(at)
+
+
+def test_links_from_the_overview_open_the_faces_they_name(use, demo_workspace: Path) -> None:
+    store = use(demo_workspace)
+    at = opened(app_as("Kim (demo)", store), "overview")
+    link = next(p for p in at.get("page_link") if p.value.startswith("Dark"))
+    shown = AppTest.from_file(APP, default_timeout=60)
+    for part in link.proto.query_string.split("&"):
+        key, _, value = part.partition("=")
+        shown.query_params[key] = unquote_plus(value)
+    shown.run()
+    shown.button(key="profile-kim-demo").click().run()
+    opened(shown, "explore")
+    n = store.value("SELECT count(*) FROM findings WHERE kind = 'dark'")
+    assert n and f"of **{n:,}** faces" in text(shown)
 
 
 def test_a_version_is_frozen_and_approved_by_another_lead(use, demo_workspace: Path) -> None:

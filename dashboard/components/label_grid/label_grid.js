@@ -232,7 +232,7 @@ class LabelGrid {
     else if (name === "zoom") this.root.classList.add("zoomed")
     else if (!this.faces[this.cursor]) return
     else if (performance.now() - this.shownTick < DWELL_MS) return this.shake()
-    else if (name === "skip") this.record("skip", null, null, true)
+    else if (name === "skip") this.record("skip", this.data.questions[0].field, null, true) // names the pass that it skips
     else if (name === "answer") this.record("set", field, value, false)
     else if (name === "cannotTell") this.record("set", field ?? this.question().field, this.data.cannot_tell, false)
     else if (name === "flag" && !stay) this.record("set", field, "yes", true)
@@ -364,6 +364,11 @@ class LabelGrid {
     this.context.putImageData(this.image, 0, 0)
   }
 
+  stamp() {
+    Object.assign(this, { shownAt: Date.now(), shownTick: performance.now() })
+    this.root.dataset.shown = Math.round(this.shownTick)
+  }
+
   draw() {
     const face = this.paused ? undefined : this.faces[this.cursor], set = this.root.dataset
     const veil = this.paused ? "Paused. Press Esc to go on." : face ? "" : this.exhausted ? this.data.empty : "Loading faces"
@@ -371,8 +376,9 @@ class LabelGrid {
     if (!face && !this.paused && this.painted && !this.exhausted) this.stalls += 1
     if (face) this.paint()
     if (face !== this.painted) {
-      Object.assign(this, { painted: face, shownAt: Date.now(), shownTick: performance.now() })
-      if (face) requestAnimationFrame(() => { if (this.painted === face) Object.assign(this, { shownAt: Date.now(), shownTick: performance.now() }) })
+      this.painted = face
+      this.stamp()
+      requestAnimationFrame(() => this.painted === face && this.stamp()) // on a busy machine the screen follows later
     }
     Object.assign(set, { imageId: face?.image_id ?? "", made: this.made, saved: this.saved, refused: this.refused, stalls: this.stalls,
       bright: this.bright, paused: this.paused, batch: this.number })
