@@ -1,5 +1,7 @@
 """The labeling loop on a page: wires the component to the store, one transaction a flush."""
 
+import hashlib
+
 import streamlit as st
 
 from dashboard import access, cache
@@ -8,6 +10,7 @@ from dashboard.components.label_grid import Choice, Face, Flag, Question, label_
 from dashboard.state import Handed, session
 from fercore import curation
 from fercore.audit import KINDS
+from fercore.errors import FerError
 from fercore.schemes import FER7, FLAGS, Scheme
 
 BATCH = 160  # faces handed to the browser at a time
@@ -22,8 +25,10 @@ def choose_queue(fields: tuple[str, ...]) -> curation.Queue:
     """Lets the person narrow what is labelled; the choice stands in the URL."""
     found = cache.options()["findings"]
     with st.popover("Which faces", icon=":material/filter_list:"):
-        label = st.selectbox("Currently labelled", [None, *FER7.ids], format_func=lambda c: "any" if c is None else name_of(c), key="of_label")
-        finding = st.selectbox("With finding", [None, *found], format_func=lambda k: "any" if k is None else KINDS[k], key="of_finding")
+        label = st.selectbox("Currently labelled", [None, *FER7.ids], format_func=lambda c: "any" if c is None else name_of(c),
+                             key="of_label", bind="query-params")
+        finding = st.selectbox("With finding", [None, *found], format_func=lambda k: "any" if k is None else KINDS[k],
+                               key="of_finding", bind="query-params")
     return curation.Queue(fields, label, finding)
 
 
@@ -31,10 +36,16 @@ def choose_queue(fields: tuple[str, ...]) -> curation.Queue:
 def labeling(queue: curation.Queue, questions: tuple[Question, ...], flags: tuple[Flag, ...]) -> None:
     """Everything a flush needs happens in this fragment: record, read the acknowledgement back, answer with faces if asked."""
     person, store = access.actor(), cache.store()
-    name = f"{store.workspace.root.name}-{person.person_id}-{'-'.join(queue.fields)}-{queue.label or 'any'}-{queue.finding or 'any'}"
+    # Names the journal in the browser: another workspace served from this address must not be sent these events.
+    place = hashlib.sha256(str(store.workspace.root).encode()).hexdigest()[:12]
+    name = f"{place}-{person.person_id}-{'-'.join(queue.fields)}-{queue.label or 'any'}-{queue.finding or 'any'}"
     key = f"labeling-{name}"
     report = pending(key, name)
-    receipt = curation.record(store, person, list(report.events)) if report.events else curation.Receipt()
+    receipt = curation.Receipt()
+    try:
+        receipt = curation.record(store, person, list(report.events)) if report.events else receipt
+    except FerError as error:  # the loop stays: the browser keeps its answers and sends them again
+        st.error(f"Not saved yet. {error}", icon=":material/error:")
     state = session().handed.setdefault(name, Handed())
     if state.total is None:
         done, waiting = curation.progress(store, person, queue)

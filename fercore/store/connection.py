@@ -42,7 +42,8 @@ def migrations() -> list[tuple[int, str, str]]:
 class Store:
     """One open workspace database.
 
-    `holder` is what a second process is told about this one; by default its command line. Reads take a cursor of their own and may come from any thread. Writes go through `write`, one at a time.
+    Reads take a cursor of their own and may come from any thread. Writes go through `write`, one at a time. `holder` is what a second
+    process is told about this one; by default its command line.
 
     Raises:
         WorkspaceError: held by another process, from a newer version, not writable, or not a workspace.

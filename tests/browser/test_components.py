@@ -340,7 +340,7 @@ def test_mouse_does_what_keys_do(loop: Loop, app: str) -> None:
         button.click()
     assert [short(e) for e in loop.saved()] == [
         ("set", "expression", "fear"), ("set", "expression", "cannot_tell"), ("set", "flag_dark", "yes"), ("skip", "expression", None),
-        ("undo", None, None), ("redo", None, None)]
+        ("undo", "expression", None), ("redo", "expression", None)]
     loop.page.get_by_test_id("pause").click()
     assert loop.data("paused") == "true"
     loop.page.get_by_test_id("pause").click()

@@ -87,7 +87,7 @@ class LabelReport:
         number: counts its reports; 0 before the first.
         want: number of the batch it asks for, None when it has enough faces.
         events: unacknowledged events, oldest first, at most 500. Keys: event_id, op, image_id, field, value, target, gesture, lead_ms,
-            shown_at, decided_at (epoch ms), mode. They come from a browser: check them before they are stored.
+            shown_at, decided_at (epoch ms), mode. A skip names the first question. They come from a browser: check them before they are stored.
     """
 
     client: str = ""
