@@ -1,9 +1,10 @@
 """Key press to painted face, and click to painted wall, behind a slow network (80 ms round trip) with slow server runs (0.3 s).
 
     python tests/bench/bench_label.py                                        # the components in the test app
-    python tests/bench/bench_label.py --url http://127.0.0.1:8501/label      # a real page: WRITES LABELS into its queue
+    python tests/bench/bench_label.py --workspace DIR --as PERSON            # the Label page itself: WRITES LABELS into the workspace
 
-JSON on stdout, all times in milliseconds; exit status 1 when p95 is over the limit or an answer was not saved.
+JSON on stdout, all times in milliseconds; exit status 1 when p95 is over the limit or a label is not in the store exactly once, for the
+face that was on screen.
 """
 
 import argparse
@@ -18,6 +19,9 @@ from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
 from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, DelayProxy, Server
+
+from fercore.domain import Workspace
+from fercore.store import Store
 
 KEYS = ("Digit1", "Digit2", "Digit3", "Digit4", "Digit5", "Digit6", "Digit7")
 
@@ -62,9 +66,16 @@ def wall(page: Page, url: str, turns: int = 20) -> dict[str, float]:
     return figures(times)
 
 
+def stored(workspace: Path, person: str) -> list[str]:
+    """The images this person's events are on, in the order they were made."""
+    with Store(Workspace(workspace)) as store:
+        return [i for i, in store.rows("SELECT image_id FROM facts.label_event WHERE person_id = $p ORDER BY seq", {"p": person})]
+
+
 def main() -> int:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("--url", help="a labeling page; without it the test app is started")
+    ask.add_argument("--workspace", type=Path, help="a workspace whose Label page is measured; without it the test app is")
+    ask.add_argument("--as", dest="person", default="", help="whose profile labels in --workspace")
     ask.add_argument("--presses", type=int, default=300)
     ask.add_argument("--rate", type=float, default=3.0, help="presses a second")
     ask.add_argument("--run-seconds", type=float, default=0.3, help="server work in each run of the test app")
@@ -80,12 +91,15 @@ def main() -> int:
         context = browser.new_context(viewport={"width": 1280, "height": 720})
         context.add_init_script(INIT_SCRIPT)
         page = context.new_page()
-        if args.url:
-            scheme, _, rest = args.url.partition("://")
-            host, slash, path = rest.partition("/")
-            proxy = DelayProxy(f"{scheme}://{host}", args.delay)
-            stack.callback(proxy.close)
-            result = label(page, f"{proxy.url}{slash}{path}", args.presses, args.rate)
+        if args.workspace:
+            before = stored(args.workspace, args.person)
+            with Server(ROOT / "dashboard/app.py", folder / "log.txt", env={"FERCORE_WORKSPACE": str(args.workspace)}) as server:
+                proxy = DelayProxy(server.url, args.delay)
+                stack.callback(proxy.close)
+                context.add_cookies([{"name": "fercore_profile", "value": args.person, "url": proxy.url}])
+                result = label(page, f"{proxy.url}/label", args.presses, args.rate)
+                on_screen = [image for _, image in page.evaluate("pressed")]
+            result["stored_once_for_the_face_on_screen"] = stored(args.workspace, args.person)[len(before):] == on_screen
         else:
             server = stack.enter_context(Server(ROOT / "tests/browser/component_app.py", folder / "log.txt", env={"COMPONENT_STORE": str(folder)}))
             proxy = DelayProxy(server.url, args.delay)
@@ -97,7 +111,7 @@ def main() -> int:
     print(json.dumps(result, indent=2))
     timing = result["keydown_to_painted"]
     assert isinstance(timing, dict)
-    return int(timing["p95"] > args.limit or result["saved"] != result["pressed"])
+    return int(timing["p95"] > args.limit or result["saved"] != result["pressed"] or not result.get("stored_once_for_the_face_on_screen", True))
 
 
 if __name__ == "__main__":
