@@ -29,6 +29,7 @@ class RunConfig(BaseModel):
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     patience: int = Field(3, ge=1)  # epochs without a lower validation loss before training stops
+    flip: bool = False  # mirror half of the training faces, drawn anew in each epoch
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     exploratory: bool = False  # trained on a version that nobody approved
     # Filled in by jobs.start

@@ -154,7 +154,11 @@ class Trainer:
         for rows in torch.split(order, self.config.batch_size):
             self.report.stop_if_cancelled()
             y = self.y[rows]
-            logits = model(self._batch(rows))
+            x = self._batch(rows)
+            if self.config.flip:
+                mirrored = torch.rand(len(rows), device=self.device) < 0.5
+                x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
+            logits = model(x)
             loss = cross_entropy(logits, y)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
