@@ -35,7 +35,8 @@ def launch_dialog(listed: list[dict]) -> None:
     if st.button("Launch", type="primary", icon=":material/play_arrow:"):
         try:
             run_id = jobs.start(workspace, run_config({"version_id": version_id, "model": model, "protocol": "k_fold" if folds else "hold_out",
-                                                       "folds": folds, "epochs": epochs, "seed": seed, "flip": flip, "exploratory": exploratory}), person)
+                                                       "folds": folds, "epochs": epochs, "seed": seed, "flip": flip,
+                                                       "exploratory": exploratory}), person)
         except FerError as error:
             st.error(str(error))
         else:

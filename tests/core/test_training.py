@@ -92,6 +92,11 @@ def test_equal_seeds_give_equal_predictions_and_other_seeds_do_not(workspace: Wo
     assert not np.array_equal(*(np.stack(p["probabilities"].to_list()) for p in (other, predictions(finished))))
 
 
+def test_mirroring_changes_what_is_learned_and_is_off_unless_asked(workspace: Workspace, finished: Path) -> None:
+    assert not predictions(train(workspace, "mirrored", flip=True)).equals(predictions(finished))
+    assert predictions(train(workspace, "not-mirrored", flip=False)).equals(predictions(finished))
+
+
 def test_k_fold_predicts_every_train_and_val_row_once_out_of_fold(workspace: Workspace) -> None:
     run_dir = train(workspace, "k-fold", **K_FOLD)
     data, out = read_version(workspace.versions / "blobs-1", SHA), predictions(run_dir)
