@@ -83,9 +83,9 @@ def count(store: Store, chosen: Filter) -> int:
 
 
 @reader("samples", "labels", "findings", entries=128)
-def page(store: Store, chosen: Filter, order: Order, offset: int, limit: int) -> pd.DataFrame:
-    """Samples with pixels."""
-    return samples.page(store, chosen, order, offset, limit)
+def page(store: Store, person: Person, chosen: Filter, order: Order, offset: int, limit: int) -> pd.DataFrame:
+    """Samples with pixels, as this person may see them."""
+    return curation.seen_by(store, person, samples.page(store, chosen, order, offset, limit))
 
 
 @reader("samples", "labels", "findings", entries=8)
@@ -94,19 +94,24 @@ def matching(store: Store, chosen: Filter) -> pd.DataFrame:
 
 
 @reader("samples", "labels")
-def by_ids(store: Store, sample_ids: tuple[str, ...]) -> pd.DataFrame:
-    return samples.by_ids(store, list(sample_ids))
+def by_ids(store: Store, person: Person, sample_ids: tuple[str, ...]) -> pd.DataFrame:
+    return curation.seen_by(store, person, samples.by_ids(store, list(sample_ids)))
 
 
 @reader("samples", "labels", "findings", "runs", entries=256)
-def detail(store: Store, sample_id: str) -> dict[str, pd.DataFrame]:
-    """All that is known of one face: face, copies, votes, history, findings, predictions; an empty face when it is unknown."""
-    face = samples.by_ids(store, [sample_id])
+def detail(store: Store, person: Person, sample_id: str) -> dict[str, pd.DataFrame]:
+    """What this person may know of one face: face, copies, votes, history, findings, predictions; an empty face when it is unknown.
+
+    Other people's answers, votes and predictions are left empty until the person has answered (see `curation.seen_by`).
+    """
+    face = curation.seen_by(store, person, samples.by_ids(store, [sample_id]))
     if face.empty:
         return {"face": face}
-    image = str(face["image_id"].iloc[0])
-    return {"face": face, "copies": samples.copies(store, image), "votes": samples.imported_votes(store, image),
-            "history": labels.history(store, image), "findings": findings.of_image(store, image), "predictions": runs.of_image(store, image)}
+    image, shown = str(face["image_id"].iloc[0]), int(face["open"].iloc[0])
+    return {"face": face, "copies": samples.copies(store, image), "findings": findings.of_image(store, image),
+            "votes": samples.imported_votes(store, image).iloc[: None if shown else 0],
+            "history": labels.history(store, image).iloc[: None if shown else 0],
+            "predictions": runs.of_image(store, image).iloc[: None if shown else 0]}
 
 
 @reader("samples")

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from dashboard import cache
+from dashboard import access, cache
 from dashboard.charts import colour_of, name_of
 from dashboard.components.face_grid import Tile, face_grid
 from fercore.audit import KINDS
@@ -43,7 +43,7 @@ def upscaled(gray48: bytes, scale: int) -> str:
 
 @st.dialog("Face", width="large")
 def face_dialog(sample_id: str) -> None:
-    found = cache.detail(sample_id)
+    found = cache.detail(access.actor(), sample_id)
     if found["face"].empty:
         st.warning("This face is no longer in the workspace.")
         return
@@ -71,7 +71,9 @@ def face_dialog(sample_id: str) -> None:
         st.dataframe(predictions.assign(predicted=predictions["predicted"].map(name_of), label=predictions["label"].map(name_of),
                                         probability=(predictions["probability"] * 100).round(1)), hide_index=True,
                      column_config={"probability": st.column_config.NumberColumn(format="%.1f %%")})
-    if history.empty:
+    if not face["open"]:
+        st.caption("Votes, predictions and other people's answers are shown once you have labelled this face yourself.")
+    elif history.empty:
         st.caption("Nobody has labelled this face yet.")
     else:
         st.markdown("**History**")

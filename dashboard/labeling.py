@@ -25,7 +25,7 @@ def choose_queue(fields: tuple[str, ...]) -> curation.Queue:
     """Lets the person narrow what is labelled; the choice stands in the URL."""
     found = cache.options()["findings"]
     with st.popover("Which faces", icon=":material/filter_list:"):
-        label = st.selectbox("Currently labelled", [None, *FER7.ids], format_func=lambda c: "any" if c is None else name_of(c),
+        label = st.selectbox("Labelled by the source as", [None, *FER7.ids], format_func=lambda c: "any" if c is None else name_of(c),
                              key="of_label", bind="query-params")
         finding = st.selectbox("With finding", [None, *found], format_func=lambda k: "any" if k is None else KINDS[k],
                                key="of_finding", bind="query-params")

@@ -52,7 +52,8 @@ def main() -> None:
         print(f"fercore: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        known = {errno.ENOSPC: "The disk is full", errno.EROFS: "The file system is read-only", errno.EACCES: "Permission denied"}
+        known = {errno.ENOSPC: "The disk is full", errno.EROFS: "The file system is read-only", errno.EACCES: "Permission denied",
+                 errno.ENAMETOOLONG: "A name is too long"}
         if error.errno not in known:
             raise
         print(f"fercore: {known[error.errno]}. {error.filename or ''}. Nothing was half-written; mend that and repeat.", file=sys.stderr)
@@ -156,7 +157,8 @@ def doctor(workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
             facts["label events"] = store.value("SELECT count(*) FROM label_events")
             listed = version_table.table(store)
             for version_id in listed["version_id"]:
-                problems = versions.verify(store.workspace, version_id)
+                recorded = version_table.one(store, version_id)["manifest_sha256"]
+                problems = versions.verify(store.workspace, version_id, recorded)
                 facts[f"version {version_id}"] = "verified" if not problems else "; ".join(problems)
                 healthy &= not problems
             facts["runs"] = len(jobs.list_runs(store.workspace))
@@ -315,13 +317,12 @@ def train(model: Annotated[str, typer.Argument(help="A model, or a YAML / JSON f
           workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
     """Train on a version in a worker process; works while the dashboard is open."""
     place = Workspace(workspace)
-    exploratory = versions.state(place, version) != "approved"
-    if exploratory:
+    if versions.state(place, version) != "approved":
         say(f"{version} is not approved: the run is marked exploratory")
     settings: dict[str, object] = {"model": model}
     if model.endswith((".yaml", ".yml", ".json")):
         settings = versions.read_mapping(Path(model))
-    settings |= {"version_id": version, "exploratory": exploratory}
+    settings |= {"version_id": version}
     if folds:
         settings |= {"protocol": "k_fold", "folds": folds}
     run_id = jobs.start(place, run_config(settings, set_ or []), local_lead())

@@ -19,7 +19,7 @@ from fercore.store import Store
 from fercore.training.config import run_config
 
 PEOPLE = (("Ada (demo)", Role.DATA_LEAD), ("Ben (demo)", Role.DATA_LEAD), ("Rosa (demo)", Role.REVIEWER), ("Kim (demo)", Role.ANNOTATOR))
-SOURCE = "demo"
+SOURCE, TRUTH = "demo", "demo_truth.parquet"
 
 
 def build(workspace: Workspace, *, faces: int = 2000, seed: int = 7, epochs: int = 20,
@@ -39,11 +39,16 @@ def build(workspace: Workspace, *, faces: int = 2000, seed: int = 7, epochs: int
     if done.is_file():
         say("the demo is here already")
         return dict(json.loads(done.read_text(encoding="utf-8")))
-    if workspace.database.exists():
-        with Store(workspace) as store:
-            if store.value("SELECT count(*) FROM samples WHERE source_id <> $s", {"s": SOURCE}):
-                raise Conflict("The workspace is in use", f"{workspace.root} holds other faces than the demo's", "Name an empty one with --workspace")
-        shutil.rmtree(workspace.root)
+    half_made = workspace.root / "demo.building"
+    if half_made.is_file():  # an interrupted build of ours; nothing else in the folder is touched
+        for child in (workspace.database, workspace.database.with_suffix(".duckdb.wal"), workspace.holder, workspace.root / TRUTH):
+            child.unlink(missing_ok=True)
+        for made_folder in (workspace.versions, workspace.runs):
+            shutil.rmtree(made_folder, ignore_errors=True)
+    elif workspace.root.is_dir() and any(workspace.root.iterdir()):
+        raise Conflict("The folder is not empty", f"{workspace.root} holds other things than a demo", "Name an empty one with --workspace")
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    half_made.touch()
     say(f"drawing {faces:,} synthetic faces")
     drawn = draw_demo(faces, seed)
     with Store(workspace) as store:
@@ -53,7 +58,7 @@ def build(workspace: Workspace, *, faces: int = 2000, seed: int = 7, epochs: int
             ingest.import_fer2013(store, ada, csv, ferplus=votes, name=SOURCE, licence="synthetic, no person shown")
             ingest.import_tags(store, ada, tags, source=SOURCE)
         # The truth about the planted problems stands apart from the data set, as an answer sheet for audits.
-        drawn.truth.to_parquet(workspace.root / "demo_truth.parquet")
+        drawn.truth.to_parquet(workspace.root / TRUTH)
         say("auditing")
         audit.run(store, ada)
         version_id = versions.freeze(store, ada, versions.Recipe(), "demo")
@@ -73,6 +78,7 @@ def build(workspace: Workspace, *, faces: int = 2000, seed: int = 7, epochs: int
         record_finished(store)
     made = {"workspace": str(workspace.root), "version": version_id, "runs": runs}
     done.write_text(json.dumps(made), encoding="utf-8")
+    half_made.unlink()
     return made
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -39,10 +40,12 @@ def slug(name: str) -> str:
     Raises:
         BadInput: nothing is left of the name.
     """
-    out = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if not out:
-        raise BadInput("Name needed", f"{name!r} has no letter or digit", "Give a name such as 'fer2013'")
-    return out[:60]
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    out = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:60]
+    if not any(c.isalnum() for c in name):
+        raise BadInput("Name needed", f"{name[:20]!r} has no letter or digit", "Give a name such as 'fer2013'")
+    # Letters outside ASCII are kept apart by a hash, so that two such names do not become one.
+    return out if out and name.isascii() else f"{out}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".strip("-")
 
 
 class Role(StrEnum):
@@ -59,7 +62,6 @@ class Permission(StrEnum):
     FREEZE = "freeze versions"
     APPROVE = "approve or reject versions"
     TRAIN = "launch and cancel training"
-    MANAGE_PEOPLE = "manage people"
 
 
 _ANNOTATOR = frozenset({Permission.LOOK, Permission.LABEL})

@@ -17,6 +17,7 @@ from fercore.errors import BadInput, Conflict, NotFound
 from fercore.training import rundir
 from fercore.training.config import RunConfig
 from fercore.training.rundir import Run, Status, has_worker, read_status, write_model
+from fercore.versions.files import state
 
 ENDED = ("finished", "failed", "cancelled", "dead")
 # What a worker gets of the environment: enough to find Python, its libraries and the device; no tokens and no passwords.
@@ -27,7 +28,8 @@ _KEPT_PREFIXES = ("LC_", "PYTHON", "OMP_", "MKL_", "CUDA_", "CUBLAS_", "NVIDIA_"
 def start(workspace: Workspace, config: RunConfig, actor: Person) -> str:
     """Queue a run and start its worker. Returns the run id.
 
-    `config` needs no identity fields; a given manifest_sha256 is kept, so that the worker refuses another version.
+    `config` needs no identity fields, and whether the run is exploratory is decided here, by the version's state. A given
+    manifest_sha256 is kept, so that the worker refuses another version.
 
     Raises:
         NotAllowed: the actor may not train.
@@ -39,7 +41,8 @@ def start(workspace: Workspace, config: RunConfig, actor: Person) -> str:
     workspace.runs.mkdir(parents=True, exist_ok=True)
     run_dir, now = _free_run_dir(workspace, config)
     config = config.model_copy(update={"run_id": run_dir.name, "manifest_sha256": sha256, "created_by": actor.person_id,
-                                       "created_at": now.isoformat(timespec="milliseconds"), "code_version": code_version()})
+                                       "created_at": now.isoformat(timespec="milliseconds"), "code_version": code_version(),
+                                       "exploratory": state(workspace, config.version_id) != "approved"})
     half_made = workspace.runs / f".{run_dir.name}.{os.getpid()}"
     half_made.mkdir()
     write_model(half_made / "config.json", config)

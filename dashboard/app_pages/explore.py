@@ -10,7 +10,8 @@ from fercore.domain import Filter, Order, Permission
 from fercore.schemes import AGE_BANDS, CANNOT_TELL, FER7, FLAGS, GENDERS
 
 PAGE = 60
-access.actor().require(Permission.LOOK)
+person = access.actor()
+person.require(Permission.LOOK)
 
 
 st.title("Explore")
@@ -30,7 +31,7 @@ with left:
     groups = {**{c.class_id: c.name for c in (*AGE_BANDS.classes, *GENDERS.classes)}, CANNOT_TELL: "Cannot tell", "not_tagged": "Not tagged"}
     classes = {c.class_id: c.name for c in FER7.classes}
     chosen = Filter(
-        labels=pick("Current label", list(classes), "label", classes),
+        labels=pick("Current label", list(classes), "label", classes) if person.may(Permission.READ_RESULTS) else (),
         given=pick("Given label", list(classes), "given", classes),
         splits=pick("Source split", here["splits"], "split"),
         findings=pick("Finding", here["findings"], "finding", KINDS),
@@ -38,7 +39,7 @@ with left:
         age_bands=pick("Perceived age", [*AGE_BANDS.ids, CANNOT_TELL, "not_tagged"], "age", groups),
         genders=pick("Perceived gender", [*GENDERS.ids, CANNOT_TELL, "not_tagged"], "gender", groups),
         sources=pick("Source", here["sources"], "source") if len(here["sources"]) > 1 else (),
-        relabelled=True if st.toggle("Only relabelled", key="relabelled", bind="query-params") else None,
+        relabelled=True if person.may(Permission.READ_RESULTS) and st.toggle("Only relabelled", key="relabelled", bind="query-params") else None,
     )
 with right:
     first, second, third, fourth = st.columns([4, 3, 4, 3], vertical_alignment="center")
@@ -53,7 +54,7 @@ with right:
         start = (number - 1) * PAGE
         third.markdown(f"**{min(start + 1, total):,}–{min(start + PAGE, total):,}** of **{total:,}** faces, page")
         if total:
-            faces.wall(cache.page(chosen, order, start, PAGE), key="grid")
+            faces.wall(cache.page(person, chosen, order, start, PAGE), key="grid")
         else:
             st.info("No face matches all of these filters. Clear one of them.", icon=":material/filter_alt_off:")
     else:

@@ -9,7 +9,8 @@ from fercore import evaluation
 from fercore.domain import Permission
 from fercore.training.rundir import read_metrics
 
-access.actor().require(Permission.READ_RESULTS)
+person = access.actor()
+person.require(Permission.READ_RESULTS)
 SHOWN = 60
 
 st.title("Results")
@@ -56,7 +57,7 @@ if view == "Confusion":
             st.markdown(f"**Labelled {charts.name_of(true)}, predicted {charts.name_of(predicted)}:** {len(hits):,} faces"
                         + (f", the {SHOWN} most confident" if len(hits) > SHOWN else ", most confident first"))
             shown = hits.head(SHOWN)
-            faces.wall(cache.by_ids(tuple(shown["sample_id"])), key=f"cell-{true}-{predicted}", scale=1,
+            faces.wall(cache.by_ids(person, tuple(shown["sample_id"])), key=f"cell-{true}-{predicted}", scale=1,
                        notes={r.sample_id: f"{r.confidence * 100:.0f} %" for r in shown.itertuples()})
         else:
             st.info("Choose a cell of the matrix to see its faces here.", icon=":material/touch_app:")

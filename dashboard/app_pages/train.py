@@ -29,14 +29,12 @@ def launch_dialog(listed: list[dict]) -> None:
     epochs = left.number_input("Epochs at most", 1, 300, 15)
     seed = right.number_input("Seed", 0, 2**31, 0)
     flip = st.checkbox("Mirror half of the training faces in each epoch", help="The published SimpleCNN was trained without.")
-    exploratory = states[version_id] != "approved"
-    if exploratory:
+    if states[version_id] != "approved":
         st.warning(f"{version_id} is not approved: the run is marked exploratory.", icon=":material/science:")
     if st.button("Launch", type="primary", icon=":material/play_arrow:"):
         try:
             run_id = jobs.start(workspace, run_config({"version_id": version_id, "model": model, "protocol": "k_fold" if folds else "hold_out",
-                                                       "folds": folds, "epochs": epochs, "seed": seed, "flip": flip,
-                                                       "exploratory": exploratory}), person)
+                                                       "folds": folds, "epochs": epochs, "seed": seed, "flip": flip}), person)
         except FerError as error:
             st.error(str(error))
         else:

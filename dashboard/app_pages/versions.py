@@ -108,7 +108,7 @@ with right:
             st.caption("Nothing was excluded.")
         else:
             reason = st.selectbox("Reason", reasons.index.tolist(), format_func=lambda r: f"{r}: {reasons[r]:,} faces")
-            faces.wall(cache.by_ids(tuple(cache.version_faces(version_id, None, reason, 30))), key="excluded")
+            faces.wall(cache.by_ids(person, tuple(cache.version_faces(version_id, None, reason, 30))), key="excluded")
     elif view == "Timeline":
         st.dataframe(timeline, hide_index=True, column_order=["recorded_at", "act", "person", "role", "authentication", "reason"],
                      column_config={"recorded_at": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm:ss")})

@@ -5,11 +5,11 @@ harmless, and what is acknowledged has been read back from the database.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fercore.domain import LOCAL, Permission, Person
 from fercore.errors import NotFound
@@ -30,7 +30,7 @@ class LabelEvent(BaseModel):
     target: UUID | None = None
     gesture: UUID
     mode: str = Field(default="single", max_length=20)
-    lead_ms: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    lead_ms: Annotated[int | None, BeforeValidator(lambda v: round(v) if isinstance(v, float) else v)] = Field(default=None, ge=0, le=2**31 - 1)
     shown_at: int | None = Field(default=None, ge=0, le=10**14)
     decided_at: int | None = Field(default=None, ge=0, le=10**14)
 
@@ -66,12 +66,13 @@ def record(store: Store, actor: Person, events: list[dict[str, Any]]) -> Receipt
         NotAllowed: the actor may not label.
     """
     actor.require(Permission.LABEL)
-    receipt, sound = Receipt(), dict[str, LabelEvent]()
+    receipt, sound, spelled = Receipt(), dict[str, LabelEvent](), dict[str, str]()
     for raw in events:
         name = str(raw.get("event_id"))[:64] if isinstance(raw, dict) else "?"
         try:
             event = LabelEvent.model_validate(raw)
             sound[str(event.event_id)] = event
+            spelled[str(event.event_id)] = name
         except ValidationError as error:
             first = error.errors()[0]
             receipt.refused[name] = f"{'.'.join(map(str, first['loc'])) or 'event'}: {first['msg']}"
@@ -80,24 +81,29 @@ def record(store: Store, actor: Person, events: list[dict[str, Any]]) -> Receipt
         del sound[name]
     here = labels.known_images(store, list({e.image_id for e in sound.values()}))
     targets = [str(e.target) for e in sound.values() if e.target]
-    undoable = labels.known_targets(store, actor, targets) if targets else set()
-    undoable |= {name for name, e in sound.items() if e.op in ("set", "unset", "skip")}
-    for name, event in list(sound.items()):
+    undoable = labels.known_targets(store, actor, targets) if targets else {}
+    for name, event in list(sound.items()):  # in the order of the acts: an undo follows what it undoes
         reason = ("unknown image" if event.image_id not in here
-                  else f"{event.op} of an act that is not yours" if event.target and str(event.target) not in undoable else None)
+                  else f"{event.op} of an act on this face that is not yours"
+                  if event.target and undoable.get(str(event.target)) != event.image_id else None)
         if reason:
-            receipt.refused[name] = reason
+            receipt.refused[spelled[name]] = reason
             del sound[name]
+        elif event.op in ("set", "unset", "skip"):
+            undoable[name] = event.image_id
     if sound:
         rows = [e.model_dump(mode="json") for e in sound.values()]
         recorded = labels.append(store, actor, LOCAL, rows)
-        receipt.acked = [name for name in sound if name in recorded]
+        receipt.acked = [spelled[name] for name in sound if name in recorded]
     return receipt
 
 
 @dataclass(frozen=True)
 class Queue:
-    """What a person answers: the fields asked for, of all faces or of those with a current label or a finding."""
+    """What a person answers: the fields asked for, of all faces or of those with a given label or a finding.
+
+    Queues know nothing of other people's answers: a queue of all that others call sad would tell (honesty rule 5).
+    """
 
     fields: tuple[str, ...]
     label: str | None = None
@@ -112,6 +118,23 @@ def waiting(store: Store, actor: Person, queue: Queue, *, held: list[str], limit
     """
     actor.require(Permission.LABEL)
     return labels.waiting(store, actor, list(queue.fields), label=queue.label, finding=queue.finding, held=held, limit=limit)
+
+
+def seen_by(store: Store, actor: Person, faces: pd.DataFrame) -> pd.DataFrame:
+    """`faces` as this person may see them: who does not read results sees the given label, until they have answered themselves.
+
+    Args:
+        faces: with image_id, given_label and current_label.
+
+    Returns:
+        The same rows; current_label is the given one, and `open` is False, where other people's answers are hidden.
+
+    Raises:
+        NotAllowed: the actor may not look at faces.
+    """
+    actor.require(Permission.LOOK)
+    free = faces["image_id"].isin(labels.answered_images(store, actor, faces["image_id"].tolist())) | actor.may(Permission.READ_RESULTS)
+    return faces.assign(current_label=faces["current_label"].where(free, faces["given_label"]), open=free)
 
 
 def answered(store: Store, actor: Person, queue: Queue) -> int:

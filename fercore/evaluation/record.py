@@ -23,6 +23,10 @@ def record_finished(store: Store) -> list[str]:
         facts = {"run_id": run.run_id, "version_id": run.config.version_id, "model": run.config.model, "protocol": run.config.protocol,
                  "state": run.status.state, "config": json.dumps(run.config.model_dump(mode="json")), "test_reads": run.status.test_reads}
         epochs = pa.Table.from_pylist([{n: line[n] for n in _EPOCH.names} for line in read_metrics(run.path)], schema=_EPOCH)  # type: ignore[literal-required]
-        if table.insert(store, facts, epochs, pq.read_table(run.path / "predictions.parquet")):
+        try:
+            predictions = pq.read_table(run.path / "predictions.parquet")
+        except (OSError, pa.ArrowException):
+            continue  # a damaged run stays out of the database and hides no other; its own page says what is wrong
+        if table.insert(store, facts, epochs, predictions):
             taken.append(run.run_id)
     return taken

@@ -65,9 +65,10 @@ class ImportReport:
 
 def check(path: Path, ferplus: Path | None = None) -> None:
     """Raises: BadInput: a file is missing, or does not begin like what it should be."""
-    next(iter(read_fer2013(path)), None)
+    if next(iter(read_fer2013(path)), None) is None:
+        raise BadInput("The file is empty", f"{path} has a header but no row", "Give the original fer2013.csv")
     if ferplus:
-        readable(ferplus)
+        read_ferplus(ferplus)
 
 
 def import_fer2013(store: Store, actor: Person, path: Path, *, ferplus: Path | None = None, name: str = "fer2013",
@@ -129,10 +130,13 @@ def import_fer2013(store: Store, actor: Person, path: Path, *, ferplus: Path | N
                            "FER+ is joined by row: give the file it was made for")
         if vote_rows:
             keys, values, counts = zip(*vote_rows, strict=True)
-            report.votes_added = samples.insert_votes(w, pa.table({
-                "sample_id": keys, "origin": ["ferplus"] * len(keys), "field": ["expression"] * len(keys), "value": values,
-                "votes": pa.array(counts, pa.int32())}))
-        if not report.unchanged or report.rejected:
+            table = pa.table({"sample_id": keys, "origin": ["ferplus"] * len(keys), "field": ["expression"] * len(keys), "value": values,
+                              "votes": pa.array(counts, pa.int32())})
+            if samples.other_votes(w, table):
+                raise Conflict(f"{report.source_id} holds other votes", f"{votes.name if votes else ''} differs from the FER+ votes that are here",
+                               "Import the faces under another name with --name to keep both")
+            report.votes_added = samples.insert_votes(w, table)
+        if not report.unchanged or not samples.imported_before(w, report.source_id, digest.hexdigest()):
             samples.record_import(w, {
                 "import_id": import_id, "source_id": report.source_id, "kind": "fer2013 csv", "file_name": path.name,
                 "file_sha256": digest.hexdigest(), "licence": licence, "rows_read": report.read, "rows_added": report.added,
@@ -192,13 +196,13 @@ def _parse(row: int, line: bytes) -> FerRow | Rejected:
     if len(parts) != 3:
         return no(f"truncated line: {len(parts)} of 3 columns" if len(parts) < 3 else f"{len(parts)} columns instead of 3")
     emotion, text, usage = parts
-    if not emotion.isdigit() or int(emotion) >= len(FER7.classes):
+    if not (len(emotion) == 1 and emotion.isdigit() and int(emotion) < len(FER7.classes)):
         return no(f"unknown emotion {emotion[:20].decode('utf-8', 'replace')!r}")
     name = usage.decode("utf-8", "replace")
     if name not in USAGES:
         return no(f"unknown Usage {name[:20]!r}")
     try:
-        values = np.fromstring(text.decode("ascii"), dtype=np.int32, sep=" ")
+        values = np.fromstring(text.decode("ascii"), dtype=np.int64, sep=" ")
     except (ValueError, UnicodeDecodeError):
         return no("pixels are not whole numbers")
     if values.size != SIDE * SIDE:
@@ -236,8 +240,8 @@ def read_ferplus(path: Path) -> FerPlus:
                 row = [int(record[c]) for c in FERPLUS_COLUMNS]
             except (TypeError, ValueError):
                 raise BadInput("Bad votes", f"{path}, line {reader.line_num}: votes must be whole numbers") from None
-            if min(row) < 0:
-                raise BadInput("Bad votes", f"{path}, line {reader.line_num}: a vote count is negative")
+            if min(row) < 0 or max(row) > 1_000_000:
+                raise BadInput("Bad votes", f"{path}, line {reader.line_num}: a vote count is negative or above a million")
             usages.append(record["Usage"])
             counts.append(row)
     if not usages:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from uuid_utils import uuid7
 
 from fercore.domain import Permission, Person, sample_id, slug
-from fercore.errors import BadInput
+from fercore.errors import BadInput, Conflict
 from fercore.ingest.fer2013 import ImportReport
 from fercore.ingest.files import readable, refusing
 from fercore.schemes import AGE_BANDS, CANNOT_TELL, GENDERS
@@ -23,7 +23,7 @@ def import_tags(store: Store, actor: Person, path: Path, *, source: str = "fer20
     """Imports a CSV with columns csv_row, age_group (or age_band) and gender onto the rows of `source`, in one transaction.
 
     Raises:
-        BadInput: columns are missing or no row fits. NotAllowed: the actor may not import.
+        BadInput: columns are missing or no row fits. Conflict: other tags are here. NotAllowed: the actor may not import.
     """
     actor.require(Permission.IMPORT)
     report = ImportReport(slug(source))
@@ -31,6 +31,7 @@ def import_tags(store: Store, actor: Person, path: Path, *, source: str = "fer20
     if not here:
         raise BadInput("Nothing to tag", f"The workspace has no source {report.source_id!r}", "Import the faces first, or name --source")
     found: list[tuple[str, str, str]] = []
+    given: dict[str, tuple[str | None, str | None]] = {}
     with readable(path).open(newline="", encoding="utf-8-sig", errors="replace") as file, refusing(path):
         reader = csv.DictReader(file)
         names = set(reader.fieldnames or ())
@@ -43,21 +44,26 @@ def import_tags(store: Store, actor: Person, path: Path, *, source: str = "fer20
             text = (record["csv_row"] or "").strip()
             age = _AGES.get((record[age_column] or "").strip().lower())
             gender = _GENDERS.get((record["gender"] or "").strip().lower())
-            key = sample_id(report.source_id, int(text)) if text.isdigit() else None
+            key = sample_id(report.source_id, int(text)) if text.isascii() and text.isdigit() and len(text) < 10 else None
             reason = ("csv_row is not a whole number" if key is None else f"row {text} is not in {report.source_id}" if key not in here
                       else f"unknown age {record[age_column]!r}" if age is None else f"unknown gender {record['gender']!r}" if gender is None
                       else None)
+            if key is not None and given.setdefault(key, (age, gender)) != (age, gender):
+                reason = f"row {text} has other tags in an earlier line"
             if reason or key is None or age is None or gender is None:
-                report.rejected.append((int(text) if text.isdigit() else -1, reader.line_num, reason or ""))
+                report.rejected.append((int(text) if key else -1, reader.line_num, reason or ""))
                 continue
             found += [(key, "age_band", age), (key, "gender", gender)]
     if not found:
         raise BadInput("No row could be used", f"{path}: {report.rejected[0][2] if report.rejected else 'the file has no row'}")
     keys, fields, values = zip(*dict.fromkeys(found), strict=True)
     with store.write("samples", "labels") as w:
-        report.votes_added = samples.insert_votes(w, pa.table({
-            "sample_id": keys, "origin": ["tags"] * len(keys), "field": fields, "value": values,
-            "votes": pa.array([1] * len(keys), pa.int32())}))
+        table = pa.table({"sample_id": keys, "origin": ["tags"] * len(keys), "field": fields, "value": values,
+                          "votes": pa.array([1] * len(keys), pa.int32())})
+        if samples.other_votes(w, table):
+            raise Conflict(f"{report.source_id} holds other tags", f"{path.name} differs from the tags that are here",
+                           "Correct single faces on the Tag page; imported facts are not overwritten")
+        report.votes_added = samples.insert_votes(w, table)
         if not report.unchanged:
             samples.record_import(w, {"import_id": str(uuid7()), "source_id": report.source_id, "kind": "tags", "file_name": path.name,
                                       "rows_read": report.read, "rows_added": 0, "rows_rejected": len(report.rejected),

@@ -177,6 +177,8 @@ def query_sealed(workspace: Workspace, sql: str) -> pd.DataFrame:
     with Store(workspace, read_only=True) as store:
         try:
             with store._connection.cursor() as cursor:
+                if not sql.strip(" ;\n\t"):
+                    raise BadInput("The query is empty", "There is nothing to run", 'Write for example "SELECT * FROM samples LIMIT 5"')
                 return cursor.execute(sql).df()
         except duckdb.Error as error:
             raise BadInput("The query was refused", str(error).splitlines()[0],

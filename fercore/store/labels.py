@@ -43,10 +43,16 @@ def of_others(store: Store, person: Person, event_ids: list[str]) -> set[str]:
                                      "(SELECT unnest($ids)::UUID)", {"p": person.person_id, "ids": event_ids})}
 
 
-def known_targets(store: Store, person: Person, event_ids: list[str]) -> set[str]:
-    """Events of this person that may be undone or redone."""
-    return {r[0] for r in store.rows("SELECT event_id::VARCHAR FROM facts.label_event WHERE person_id = $p AND op IN ('set', 'unset', "
-                                     "'skip') AND event_id IN (SELECT unnest($ids)::UUID)",
+def answered_images(store: Store, person: Person, image_ids: list[str]) -> set[str]:
+    """Images among `image_ids` on whose expression this person has a standing answer."""
+    return {r[0] for r in store.rows("SELECT image_id FROM standing WHERE person_id = $p AND field = 'expression' AND op = 'set' "
+                                     "AND list_contains($ids, image_id)", {"p": person.person_id, "ids": image_ids})}
+
+
+def known_targets(store: Store, person: Person, event_ids: list[str]) -> dict[str, str]:
+    """Events of this person that may be undone or redone, with the image each is on."""
+    return {r[0]: r[1] for r in store.rows("SELECT event_id::VARCHAR, image_id FROM facts.label_event WHERE person_id = $p "
+                                           "AND op IN ('set', 'unset', 'skip') AND event_id IN (SELECT unnest($ids)::UUID)",
                                      {"p": person.person_id, "ids": event_ids})}
 
 
@@ -60,7 +66,7 @@ _OPEN = f"""
     FROM images AS i
     WHERE i.image_id NOT IN ({_DONE}) AND i.image_id IN (
         SELECT s.image_id FROM samples AS s
-        WHERE ($label IS NULL OR s.current_label = $label)
+        WHERE ($label IS NULL OR s.given_label = $label)
           AND ($finding IS NULL OR s.sample_id IN (SELECT f.sample_id FROM findings AS f WHERE f.kind = $finding)))
 """
 

@@ -111,6 +111,21 @@ def insert(w: Writer, batch: pa.Table, import_id: str) -> int:
     """, batch, {"import": import_id})[0][0])
 
 
+def other_votes(w: Writer, batch: pa.Table) -> bool:
+    """Whether a sample of `batch` has votes of that origin and field here that are not those of `batch`."""
+    return bool(w.bulk("""
+        WITH mine AS (SELECT b.sample_id, b.origin, b.field, b.value, b.votes FROM batch AS b),
+        here AS (SELECT v.sample_id, v.origin, v.field, v.value, v.votes FROM facts.imported_vote AS v
+                 WHERE EXISTS (FROM mine AS m WHERE m.sample_id = v.sample_id AND m.origin = v.origin AND m.field = v.field))
+        SELECT 1 FROM (FROM here EXCEPT FROM mine) LIMIT 1
+    """, batch))
+
+
+def imported_before(w: Writer, source_id: str, sha256: str) -> bool:
+    """Whether this very file has been recorded as an import of the source."""
+    return bool(w.run("SELECT 1 FROM facts.import WHERE source_id = $s AND file_sha256 = $h LIMIT 1", {"s": source_id, "h": sha256}))
+
+
 def insert_votes(w: Writer, batch: pa.Table) -> int:
     """Adds imported votes (sample_id, origin, field, value, votes) of samples that exist and have none of that origin and field."""
     return int(w.bulk("""
@@ -140,7 +155,7 @@ def rejected(store: Store, source_id: str) -> pd.DataFrame:
     """Rejected rows of the last import of a source."""
     return store.frame("""
         SELECT r.source_row, r.line, r.reason FROM facts.rejected_row AS r
-        WHERE r.import_id = (SELECT arg_max(import_id, recorded_at) FROM facts.import WHERE source_id = $s) ORDER BY r.source_row
+        WHERE r.import_id = (SELECT arg_max(import_id, recorded_at) FROM facts.import WHERE source_id = $s AND kind <> 'tags') ORDER BY r.source_row
     """, {"s": source_id})
 
 

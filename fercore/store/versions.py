@@ -1,6 +1,7 @@
 """Dataset versions and what people decided about them."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -10,19 +11,23 @@ from fercore.domain import Person
 from fercore.store.connection import Store, Writer, now, required
 
 
-def next_number(store: Store, name: str) -> int:
-    return int(store.value("SELECT coalesce(max(number), 0) + 1 FROM facts.version WHERE name = $n", {"n": name}))
+def insert(store: Store, name: str, person: Person, make: Callable[[int], tuple[dict[str, Any], pa.Table, dict[str, Any]]],
+           publish: Callable[[], None]) -> None:
+    """Numbers a frozen version and adds it, its rows and its first event in one transaction.
 
-
-def insert(store: Store, card: dict[str, Any], rows: pa.Table, person: Person, event: dict[str, Any]) -> None:
-    """Adds a frozen version, its rows and its first event in one transaction."""
+    Args:
+        make: from the next number of `name`, (version.json, rows, first event).
+        publish: puts the files in place; the last step before the commit, so that no two versions share a number or a folder.
+    """
     with store.write("versions") as w:
+        card, rows, event = make(int(w.run("SELECT coalesce(max(number), 0) + 1 FROM facts.version WHERE name = $n", {"n": name})[0][0]))
         w.run("INSERT INTO facts.version VALUES ($id, $name, $number, $sha, $recipe, $counts, $person, $at)",
               {"id": card["version_id"], "name": card["name"], "number": card["number"], "sha": card["manifest_sha256"],
                "recipe": json.dumps(card["recipe"]), "counts": json.dumps(card["counts"]), "person": person.person_id, "at": now()})
         w.bulk("INSERT INTO facts.version_sample SELECT $id, sample_id, image_id, label, split, exclusion FROM batch", rows,
                {"id": card["version_id"]})
         _append(w, event)
+        publish()
 
 
 def append_event(store: Store, event: dict[str, Any], expected_state: str) -> bool:

@@ -47,7 +47,8 @@ class RunConfig(BaseModel):
 
 
 IDENTITY = ("run_id", "manifest_sha256", "created_by", "created_at", "code_version")
-SETTINGS = tuple(key for key in RunConfig.model_fields if key not in IDENTITY)
+# What "key=value" may change: not which version is trained on, nor whether it was approved.
+SETTINGS = tuple(key for key in RunConfig.model_fields if key not in (*IDENTITY, "version_id", "exploratory"))
 
 
 def run_config(values: Mapping[str, object], overrides: Sequence[str] = ()) -> RunConfig:

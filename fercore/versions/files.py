@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from uuid_utils import uuid7
 
-from fercore.domain import Pixels, Workspace, image_id
-from fercore.errors import NotFound
+from fercore.domain import SPLITS, Pixels, Workspace, image_id
+from fercore.errors import BadInput, NotFound
+from fercore.schemes import SCHEMES
 
 COLUMNS = ("sample_id", "image_id", "source_id", "source_row", "given_label", "label", "split", "duplicate_group", "age_band", "gender",
            "flags", "exclusion")
@@ -34,8 +35,7 @@ def manifest_sha256(rows: pd.DataFrame, recipe: dict[str, Any]) -> str:
 
 def write(folder: Path, rows: pd.DataFrame, pixels: Pixels, card: dict[str, Any]) -> None:
     """Writes all files into a temporary folder and renames it: the version is there whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.{uuid7()}")
     temporary.mkdir(parents=True)
     try:
         pq.write_table(pa.Table.from_pandas(rows, schema=_SCHEMA, preserve_index=False), temporary / "manifest.parquet")
@@ -49,11 +49,14 @@ def write(folder: Path, rows: pd.DataFrame, pixels: Pixels, card: dict[str, Any]
 
 
 def card(workspace: Workspace, version_id: str) -> dict[str, Any]:
-    """version.json. Raises: NotFound."""
+    """version.json. Raises: NotFound, BadInput (it is not JSON)."""
     path = workspace.versions / version_id / "version.json"
     if version_id in ("", ".", "..") or "/" in version_id or not path.is_file():
         raise NotFound("Unknown version", f"{version_id!r} is not in {workspace.versions}", "List them with fercore version list")
-    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput("The version cannot be read", f"{path}: {error}", "Restore it from a backup") from error
     return read
 
 
@@ -95,18 +98,30 @@ def pixels_of(workspace: Workspace, version_id: str) -> Pixels:
     return mapped
 
 
-def verify(workspace: Workspace, version_id: str) -> list[str]:
+def verify(workspace: Workspace, version_id: str, recorded_sha256: str | None = None) -> list[str]:
     """Recomputes the hash of the manifest and of every image; returns what differs, nothing when all is well.
+
+    Args:
+        recorded_sha256: the hash in the database, which the files must have; files alone could all have been changed together.
 
     Raises:
         NotFound: there is no such version.
     """
-    stated = card(workspace, version_id)
     try:
+        stated = card(workspace, version_id)
         rows, pixels = manifest(workspace, version_id), pixels_of(workspace, version_id)
-    except (OSError, ValueError, pa.ArrowException) as error:
+        return _differences(version_id, stated, rows, pixels, recorded_sha256)
+    except (OSError, ValueError, KeyError, BadInput, pa.ArrowException) as error:
         return [f"a file cannot be read: {error}"]
+
+
+def _differences(version_id: str, stated: dict[str, Any], rows: pd.DataFrame, pixels: Pixels, recorded_sha256: str | None) -> list[str]:
     problems = []
+    if recorded_sha256 not in (None, stated["manifest_sha256"]):
+        problems.append("the manifest_sha256 in version.json is not the one that was recorded when the version was frozen")
+    recipe = stated["recipe"]
+    if (stated["version_id"], stated["scheme_id"], stated["classes"]) != (version_id, recipe["scheme"], list(SCHEMES[recipe["scheme"]].ids)):
+        problems.append("the id, scheme or classes in version.json are not those of the recipe")
     if manifest_sha256(rows, stated["recipe"]) != stated["manifest_sha256"]:
         problems.append("manifest.parquet does not hash to the stated manifest_sha256")
     included = rows[rows["exclusion"].isna()]
@@ -116,7 +131,7 @@ def verify(workspace: Workspace, version_id: str) -> list[str]:
         wrong = [i for i, (name, p) in enumerate(zip(included["image_id"], pixels, strict=True)) if image_id(np.asarray(p)) != name]
         if wrong:
             problems.append(f"{len(wrong):,} images differ from their id, the first is {included['sample_id'].iloc[wrong[0]]}")
-    counts = included["split"].value_counts().to_dict()
+    counts = {split: int((included["split"] == split).sum()) for split in SPLITS}
     if {**counts, "excluded": len(rows) - len(included)} != stated["counts"]:
         problems.append("the counts in version.json are not those of the manifest")
     return problems

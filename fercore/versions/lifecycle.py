@@ -5,10 +5,10 @@ from typing import Any
 import pyarrow as pa
 from uuid_utils import uuid7
 
-from fercore.domain import LOCAL, Permission, Person, slug
+from fercore.domain import LOCAL, SPLITS, Permission, Person, slug
 from fercore.errors import BadInput, Conflict, NotAllowed
 from fercore.schemes import SCHEMES
-from fercore.store import Store, now, samples, translated
+from fercore.store import Store, now, samples
 from fercore.store import versions as table
 from fercore.versions import files
 from fercore.versions.recipe import Recipe, apply
@@ -24,22 +24,24 @@ def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
     """
     actor.require(Permission.FREEZE)
     rows = apply(recipe, samples.table(store))
-    number = table.next_number(store, slug(name))
     stated = recipe.model_dump(mode="json")
+    sha = files.manifest_sha256(rows, stated)
     included = rows[rows["exclusion"].isna()]
-    version_id, sha = f"{slug(name)}-v{number}", files.manifest_sha256(rows, stated)
-    card = {"version_id": version_id, "name": slug(name), "number": number,
-            "manifest_sha256": sha, "scheme_id": recipe.scheme, "classes": list(SCHEMES[recipe.scheme].ids),
-            "recipe": stated, "created_by": actor.name, "created_at": now().isoformat(timespec="seconds"),
-            "counts": {**included["split"].value_counts().to_dict(), "excluded": len(rows) - len(included)}}
+    columns = ["sample_id", "image_id", "label", "split", "exclusion"]
+    listed = pa.Table.from_pandas(rows[columns], preserve_index=False, schema=pa.schema([(c, pa.string()) for c in columns]))
+    card: dict[str, Any] = {
+        "name": slug(name), "manifest_sha256": sha, "scheme_id": recipe.scheme, "classes": list(SCHEMES[recipe.scheme].ids),
+        "recipe": stated, "created_by": actor.name, "created_at": now().isoformat(timespec="seconds"),
+        "counts": {**dict.fromkeys(SPLITS, 0), **included["split"].value_counts().to_dict(), "excluded": len(rows) - len(included)}}
     pixels = samples.pixels(store, included["image_id"].tolist())
-    with translated(store.workspace):
-        files.write(store.workspace.versions / version_id, rows, pixels, card)
-    listed = pa.Table.from_pandas(rows[["sample_id", "image_id", "label", "split", "exclusion"]], preserve_index=False,
-                                  schema=pa.schema([(c, pa.string()) for c in ("sample_id", "image_id", "label", "split", "exclusion")]))
-    table.insert(store, card, listed, actor, _event(version_id, "freeze", "frozen", sha, actor, None))
-    files.write_state(store.workspace, version_id, "frozen")
-    return version_id
+
+    def make(number: int) -> tuple[dict[str, Any], pa.Table, dict[str, Any]]:
+        card.update(number=number, version_id=f"{card['name']}-v{number}")
+        return card, listed, _event(card["version_id"], "freeze", "frozen", sha, actor, None)
+
+    table.insert(store, card["name"], actor, make, lambda: files.write(store.workspace.versions / card["version_id"], rows, pixels, card))
+    files.write_state(store.workspace, card["version_id"], "frozen")
+    return str(card["version_id"])
 
 
 def submit(store: Store, actor: Person, version_id: str) -> None:
@@ -63,9 +65,10 @@ def reject(store: Store, actor: Person, version_id: str, reason: str) -> None:
 
 def _decide(store: Store, actor: Person, version_id: str, act: str, state: str, reason: str | None) -> None:
     actor.require(Permission.APPROVE)
-    if table.one(store, version_id)["person_id"] == actor.person_id:
+    found = table.one(store, version_id)
+    if found["person_id"] == actor.person_id:
         raise NotAllowed("You made this version", f"{version_id} was frozen by {actor.name}", "Another data lead must decide on it")
-    if act == "approve" and (problems := files.verify(store.workspace, version_id)):
+    if act == "approve" and (problems := files.verify(store.workspace, version_id, found["manifest_sha256"])):
         raise Conflict("The files do not match the version", f"{version_id}: {problems[0]}", "Freeze it anew")
     _move(store, actor, version_id, act, "in_review", state, reason)
 

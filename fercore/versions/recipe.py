@@ -50,8 +50,10 @@ class Recipe(BaseModel):
             raise ValueError(f"scheme must be one of {', '.join(s for s in SCHEMES if SCHEMES[s].field == 'expression')}")
         if unknown := set(self.exclude_flags) - set(FLAGS):
             raise ValueError(f"unknown flag {sorted(unknown)[0]!r}: choose from {', '.join(FLAGS)}")
-        if self.split == "ratios" and (min(self.ratios) <= 0 or abs(sum(self.ratios) - 1) > 1e-9):
-            raise ValueError(f"ratios must be above 0 and sum to 1, not {sum(self.ratios):g}")
+        if self.split == "ratios" and not all(r > 0 for r in self.ratios):
+            raise ValueError("ratios must be numbers above 0")
+        if self.split == "ratios" and abs(sum(self.ratios) - 1) > 1e-9:
+            raise ValueError(f"ratios must sum to 1, not {sum(self.ratios):g}")
         return self
 
 
@@ -61,6 +63,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         data = yaml.safe_load(readable(path).read_text(encoding="utf-8")) or {}
     except UnicodeDecodeError as error:
         raise BadInput("Not a text file", f"{path} is not UTF-8") from error
+    except (RecursionError, ValueError) as error:  # nested without end; a date that does not exist
+        raise BadInput("Not YAML", f"{path}: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise BadInput("Not YAML", f"{path}, line {mark.line + 1 if mark else '?'}: {getattr(error, 'problem', error)}") from error
@@ -154,6 +158,8 @@ def _draw(rows: pd.DataFrame, shares: tuple[float, float, float], seed: int) -> 
     for _, members in groups.sort_values("key").groupby("label")["duplicate_group"]:
         n = len(members)
         val, test = (max(round(n * share), 1 if share and n >= 3 else 0) for share in shares[1:])
+        while val + test >= n > 1:  # a class is trained on before it is tested
+            val, test = (val - 1, test) if val > test else (val, test - 1)
         split |= dict(zip(members, ["train"] * (n - val - test) + ["val"] * val + ["test"] * test, strict=True))
     return rows["duplicate_group"].map(split)
 

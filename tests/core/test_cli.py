@@ -130,11 +130,40 @@ def test_help_names_every_command_and_each_has_a_text(tmp_path: Path) -> None:
         assert shown.returncode == 0 and len(shown.stdout.strip().splitlines()) > 3
 
 
+def test_a_demo_touches_nothing_that_is_not_its_own(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "photos").mkdir(parents=True)
+    (mine / "thesis.txt").write_text("years")
+    fercore("people", "--add", "Ann", workspace=mine)
+    refused(fercore("demo", "--workspace", mine, workspace=mine), "The folder is not empty")
+    assert (mine / "thesis.txt").read_text() == "years" and (mine / "photos").is_dir() and (mine / "fercore.duckdb").is_file()
+
+
+def test_a_broken_version_file_is_named_and_doctor_goes_on(tmp_path: Path, small_file: Path) -> None:
+    ws = tmp_path / "ws"
+    fercore("import", "fer2013", small_file, workspace=ws)
+    fercore("version", "build", "--name", "x", workspace=ws)
+    fercore("version", "build", "--name", "x", workspace=ws)
+    (ws / "versions" / "x-v1" / "version.json").write_text("{")
+    report = fercore("doctor", "--json", workspace=ws)
+    assert report.returncode == 2 and "cannot be read" in json.loads(report.stdout)["version x-v1"]
+    assert json.loads(report.stdout)["version x-v2"] == "verified"
+    refused(fercore("version", "show", "x-v1", workspace=ws), "The version cannot be read")
+
+
+def test_a_setting_cannot_change_the_version_or_its_approval(tmp_path: Path, small_file: Path) -> None:
+    ws = tmp_path / "ws"
+    fercore("import", "fer2013", small_file, workspace=ws)
+    fercore("version", "build", "--name", "x", workspace=ws)
+    for setting in ("version_id=other-v1", "exploratory=false"):
+        refused(fercore("train", "simple_cnn", "--version", "x-v1", "--set", setting, workspace=ws), "Unknown setting")
+
+
 def test_unknown_things_are_named(tmp_path: Path, small_file: Path) -> None:
     ws = tmp_path / "ws"
     fercore("import", "fer2013", small_file, workspace=ws)
     for args, part in ((("version", "show", "nothing-v1"), "Unknown version"), (("evaluate", "nothing"), "Unknown run"), (("bias", "../x"), "Unknown run"),
-                       (("version", "build", "--as", "nobody"), "Unknown person"), (("runs", "cancel", "nothing"), "No such run")):
+                       (("version", "build", "--as", "nobody"), "Unknown person"), (("sql", " ; "), "The query is empty"), (("runs", "cancel", "nothing"), "No such run")):
         refused(fercore(*args, workspace=ws), part)
     fercore("version", "build", "--name", "x", workspace=ws)
     refused(fercore("train", "simple_cnn", "--version", "x-v1", "--set", "epoch=3", workspace=ws), "Unknown setting")

@@ -140,9 +140,32 @@ def test_what_is_handed_out_holds_no_label_of_anybody(filled: Store) -> None:
     assert list(curation.waiting(filled, ANNOTATOR, EXPRESSION, held=[], limit=5).columns) == ["image_id", "gray48"]
 
 
-def test_queues_narrow_by_current_label(filled: Store) -> None:
+def test_queues_narrow_by_given_label_and_tell_nothing_of_other_answers(filled: Store) -> None:
+    curation.record(filled, REVIEWER, [event("set", FACES[3], value="disgust")])
     only = curation.waiting(filled, ANNOTATOR, Queue(("expression",), label="disgust"), held=[], limit=100)["image_id"]
-    assert set(only) == {r[0] for r in filled.rows("SELECT image_id FROM samples WHERE current_label = 'disgust'")}
+    assert set(only) == {r[0] for r in filled.rows("SELECT image_id FROM samples WHERE given_label = 'disgust'")} and FACES[3] not in set(only)
+
+
+def test_other_peoples_decision_is_hidden_until_one_has_answered(filled: Store) -> None:
+    curation.record(filled, REVIEWER, [event("set", FACES[3], value="fear")])
+    faces = filled.frame("SELECT * FROM samples WHERE image_id = $i", {"i": FACES[3]})
+    assert curation.seen_by(filled, ANNOTATOR, faces)[["current_label", "open"]].values.tolist() == [["happy", False]]
+    assert curation.seen_by(filled, REVIEWER, faces)[["current_label", "open"]].values.tolist() == [["fear", True]]
+    curation.record(filled, ANNOTATOR, [event("set", FACES[3], value="fear")])
+    assert curation.seen_by(filled, ANNOTATOR, faces)[["current_label", "open"]].values.tolist() == [["fear", True]]
+
+
+def test_an_undo_of_a_refused_act_or_of_another_face_is_refused(filled: Store) -> None:
+    bad, good = event("set", "0" * 64, value="sad"), event("set", FACES[4], value="sad")
+    undo_bad, undo_elsewhere = event("undo", FACES[4], None, target=bad["event_id"]), event("undo", FACES[5], None, target=good["event_id"])
+    receipt = curation.record(filled, ANNOTATOR, [bad, undo_bad, good, undo_elsewhere])
+    assert receipt.acked == [good["event_id"]] and set(receipt.refused) == {e["event_id"] for e in (bad, undo_bad, undo_elsewhere)}
+
+
+def test_ids_are_acknowledged_as_they_were_spelled(filled: Store) -> None:
+    loud = {**event("set", FACES[3], value="fear"), "lead_ms": 12.5}
+    loud["event_id"] = loud["event_id"].upper()
+    assert curation.record(filled, ANNOTATOR, [loud]).acked == [loud["event_id"]]
 
 
 ACTS = st.lists(st.tuples(st.sampled_from(["ann", "rosa"]), st.sampled_from(["set", "unset", "undo", "redo", "skip"]), st.integers(0, 2),

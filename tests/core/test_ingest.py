@@ -147,6 +147,47 @@ def test_tags_land_on_their_rows_and_bad_ones_are_named(store: Store, small_file
     assert ingest.import_tags(store, LEAD, path).unchanged
 
 
+def test_identical_faces_with_other_tags_are_decided_by_the_most_and_not_by_order(store: Store, tmp_path: Path) -> None:
+    faces = some_faces(3)
+    ingest.import_fer2013(store, LEAD, write_fer(tmp_path / "f.csv", [fer_line(1, faces[0])] * 3 + [fer_line(1, faces[1])] * 2))
+    path = tmp_path / "tags.csv"
+    path.write_text("csv_row,age_group,gender\n0,senior,male\n1,young,male\n2,young,male\n3,young,male\n4,senior,male\n")
+    ingest.import_tags(store, LEAD, path)
+    assert store.rows("SELECT DISTINCT image_id, age_band, gender FROM samples ORDER BY age_band") == [
+        (image_id(faces[0]), "young", "male"), (image_id(faces[1]), None, "male")]
+
+
+def test_facts_that_are_here_are_not_overwritten_in_silence(store: Store, small_file: Path, tmp_path: Path) -> None:
+    ingest.import_fer2013(store, LEAD, small_file)
+    path = tmp_path / "tags.csv"
+    path.write_text("csv_row,age_group,gender\n5,young,male\n5,senior,male\n")
+    assert "other tags in an earlier line" in ingest.import_tags(store, LEAD, path).rejected[0][2]
+    path.write_text("csv_row,age_group,gender\n5,senior,male\n")
+    with pytest.raises(Conflict, match="other tags"):
+        ingest.import_tags(store, LEAD, path)
+    usages = ["Training"] * 56 + ["PublicTest"] * 14
+    ingest.import_fer2013(store, LEAD, small_file, ferplus=write_votes(tmp_path / "v.csv", [[10] + [0] * 9] * 70, usages))
+    with pytest.raises(Conflict, match="other votes"):
+        ingest.import_fer2013(store, LEAD, small_file, ferplus=write_votes(tmp_path / "w.csv", [[9, 1] + [0] * 8] * 70, usages))
+    assert store.rows("SELECT DISTINCT kind FROM sources") == [("fer2013 csv",)]
+
+
+def test_a_file_with_rejected_rows_is_recorded_once(store: Store, tmp_path: Path) -> None:
+    path = write_fer(tmp_path / "f.csv", [fer_line(1, some_faces(1)[0]), "1,2 3,Training"])
+    for _ in range(2):
+        ingest.import_fer2013(store, LEAD, path)
+    assert store.rows("SELECT count(*) FROM facts.import") == [(1,)] and len(samples.rejected(store, "fer2013")) == 1
+
+
+@pytest.mark.parametrize("value", ["4294967303", "-4294967287", "9" * 30, "256", "-1"])
+def test_no_number_wraps_into_a_pixel(store: Store, tmp_path: Path, value: str) -> None:
+    faces = some_faces(2)
+    line = fer_line(1, faces[1]).replace(" ", f" {value} ", 1).rsplit(" ", 1)
+    path = write_fer(tmp_path / "f.csv", [fer_line(1, faces[0]), line[0] + "," + line[1].split(",")[1]])
+    report = ingest.import_fer2013(store, LEAD, path)
+    assert report.added == 1 and len(report.rejected) == 1, report
+
+
 def test_the_audit_finds_what_was_planted(store: Store, small_file: Path) -> None:
     ingest.import_fer2013(store, LEAD, small_file)
     found = audit.run(store, LEAD).set_index("kind")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from uuid_utils import uuid7
 
 from fercore import curation, ingest, versions
 from fercore.domain import Workspace, image_id
-from fercore.errors import BadInput, Conflict, NotAllowed, NotFound
+from fercore.errors import BadInput, Conflict, NotAllowed, NotFound, WorkspaceError
 from fercore.schemes import FER7
 from fercore.store import Store
 from fercore.store import people as people_table
@@ -64,8 +65,14 @@ def test_a_duplicate_across_splits_stays_where_it_is_evaluated(store: Store, tmp
 
 
 def test_the_same_facts_and_recipe_give_the_same_hash_elsewhere(filled: Store, tmp_path: Path, small_file: Path) -> None:
-    first = versions.card(filled.workspace, versions.freeze(filled, LEAD, Recipe(), "a"))
+    versions.freeze(filled, LEAD, Recipe(), "a")
     lines = small_file.read_text().splitlines()
+    tags = tmp_path / "tags.csv"
+    tags.write_text("csv_row,age_group,gender\n0,young,male\n7,senior,male\n5,young,female\n")  # rows 0 and 7 are one face
+    tags_backwards = tmp_path / "tags2.csv"
+    tags_backwards.write_text("csv_row,age_group,gender\n7,senior,male\n5,young,female\n0,young,male\n")
+    ingest.import_tags(filled, LEAD, tags)
+    first = versions.card(filled.workspace, versions.freeze(filled, LEAD, Recipe(), "c"))
     with Store(Workspace(tmp_path / "elsewhere")) as other:
         people_table.add(other, LEAD)
         # The rows arrive in two files, so their order in the database differs.
@@ -73,6 +80,7 @@ def test_the_same_facts_and_recipe_give_the_same_hash_elsewhere(filled: Store, t
         part.write_text("\n".join(lines[:31]) + "\n")
         ingest.import_fer2013(other, LEAD, part)
         ingest.import_fer2013(other, LEAD, small_file)
+        ingest.import_tags(other, LEAD, tags_backwards)
         second = versions.card(other.workspace, versions.freeze(other, LEAD, Recipe(), "b"))
     assert first["manifest_sha256"] == second["manifest_sha256"] and first["counts"] == second["counts"]
     changed = versions.card(filled.workspace, versions.freeze(filled, LEAD, Recipe(seed=1), "a"))
@@ -144,6 +152,59 @@ def test_a_changed_file_is_found_and_blocks_approval(filled: Store, file: str, e
         versions.approve(filled, SECOND_LEAD, version_id)
 
 
+def test_files_changed_together_do_not_pass_for_what_was_frozen(filled: Store) -> None:
+    version_id = versions.freeze(filled, LEAD, Recipe(), "a")
+    versions.submit(filled, LEAD, version_id)
+    folder = filled.workspace.versions / version_id
+    rows = pd.read_parquet(folder / "manifest.parquet").astype(object)
+    rows = rows.where(rows.notna(), None)
+    rows.loc[3, "label"] = "disgust" if rows.loc[3, "label"] != "disgust" else "sad"
+    card = json.loads((folder / "version.json").read_text())
+    rows.to_parquet(folder / "manifest.parquet")
+    (folder / "version.json").write_text(json.dumps({**card, "manifest_sha256": versions.manifest_sha256(rows, card["recipe"])}))
+    with pytest.raises(Conflict, match="not the one that was recorded"):
+        versions.approve(filled, SECOND_LEAD, version_id)
+
+
+def test_other_classes_in_the_card_are_found(filled: Store) -> None:
+    path = filled.workspace.versions / versions.freeze(filled, LEAD, Recipe(), "a") / "version.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps({**card, "classes": card["classes"][::-1]}))
+    assert versions.verify(filled.workspace, "a-v1") == ["the id, scheme or classes in version.json are not those of the recipe"]
+    path.write_text("{")
+    assert "cannot be read" in versions.verify(filled.workspace, "a-v1")[0]
+
+
+def test_versions_frozen_at_once_get_numbers_and_folders_of_their_own(filled: Store) -> None:
+    made: list[str] = []
+    errors: list[BaseException] = []
+
+    def freeze(person: Any, seed: int) -> None:
+        try:
+            made.append(versions.freeze(filled, person, Recipe(seed=seed), "race"))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=freeze, args=(p, i)) for i, p in enumerate((LEAD, SECOND_LEAD, LEAD))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and sorted(made) == ["race-v1", "race-v2", "race-v3"]
+    for name in made:
+        assert versions.verify(filled.workspace, name, version_table.one(filled, name)["manifest_sha256"]) == []
+
+
+def test_a_build_that_fails_at_its_last_step_leaves_nothing(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(versions.files.np, "save", full)
+    with pytest.raises(WorkspaceError, match="The disk is full"):
+        versions.freeze(filled, LEAD, Recipe(), "a")
+    assert version_table.table(filled).empty and not any(filled.workspace.versions.iterdir())
+
+
 def test_a_folder_left_by_a_killed_build_is_replaced(filled: Store) -> None:
     left = filled.workspace.versions / "a-v1"
     left.mkdir(parents=True)
@@ -164,7 +225,7 @@ def test_recipes_that_do_not_fit_write_nothing(filled: Store, recipe: Recipe, pa
 
 @pytest.mark.parametrize(("text", "part"), [
     ("splitt: source", "splitt.*Allowed keys: sources"), ("ratios: [0.5, 0.2, 0.2]\nsplit: ratios", "sum to 1"), ("labels: best", "labels"),
-    ("a: [1", "line"), ("- 1", "Not a mapping"), ("exclude_flags: [blurry]", "unknown flag 'blurry'"), ("scheme: mood@1", "scheme must be"),
+    ("a: [1", "line"), ("seed: 2024-99-99", "Not YAML"), ("ratios: [.nan, .nan, .nan]\nsplit: ratios", "above 0"), ("- 1", "Not a mapping"), ("exclude_flags: [blurry]", "unknown flag 'blurry'"), ("scheme: mood@1", "scheme must be"),
 ])
 def test_recipe_files_are_refused_with_the_key_or_line(tmp_path: Path, text: str, part: str) -> None:
     path = tmp_path / "r.yaml"

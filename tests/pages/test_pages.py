@@ -102,7 +102,7 @@ def test_overview_counts_what_is_here(use, demo_workspace: Path) -> None:
 
 def test_explore_filters_and_counts(use, demo_workspace: Path) -> None:
     store = use(demo_workspace)
-    at = opened(app_as("Kim (demo)", store), "explore")
+    at = opened(app_as("Rosa (demo)", store), "explore")
     at.multiselect(key="label").set_value(["happy"]).run()
     n = store.value("SELECT count(*) FROM samples WHERE current_label = 'happy'")
     assert not at.exception and f"of **{n:,}** faces" in text(at)
@@ -110,6 +110,12 @@ def test_explore_filters_and_counts(use, demo_workspace: Path) -> None:
     n = store.value("SELECT count(*) FROM samples WHERE current_label = 'happy' AND sample_id IN (SELECT sample_id FROM findings "
                     "WHERE kind IN ('dark', 'bright'))")
     assert (f"of **{n:,}** faces" if n else "No face matches") in text(at)
+
+
+def test_an_annotator_cannot_filter_by_what_others_decided(use, demo_workspace: Path) -> None:
+    at = opened(app_as("Kim (demo)", use(demo_workspace)), "explore")
+    assert {"given", "finding"} <= {m.key for m in at.multiselect} and "label" not in {m.key for m in at.multiselect}
+    assert not at.toggle
 
 
 def test_links_from_the_overview_open_the_faces_they_name(use, demo_workspace: Path) -> None:

@@ -52,7 +52,7 @@ CREATE VIEW sources AS
 SELECT source_id, arg_max(kind, recorded_at) AS kind, arg_max(file_name, recorded_at) AS file_name,
        arg_max(licence, recorded_at) AS licence, arg_max(note, recorded_at) AS note, sum(rows_added) AS rows_added,
        arg_max(rows_rejected, recorded_at) AS rows_rejected, max(recorded_at) AS recorded_at
-FROM facts.import GROUP BY source_id;
+FROM facts.import WHERE kind <> 'tags' GROUP BY source_id;
 
 CREATE VIEW label_events AS
 WITH once AS (SELECT DISTINCT ON (event_id) * FROM facts.label_event),
@@ -81,11 +81,15 @@ SELECT image_id, field, CASE WHEN count(*) FILTER (n = top) = 1 THEN any_value(v
        sum(n) AS votes, count(*) FILTER (n = top) > 1 AS tied
 FROM tally GROUP BY image_id, field;
 
+-- Annotators' decision, else the tag that most imports of identical faces gave; none where two tie.
 CREATE VIEW tags AS
-WITH imported AS (
-    SELECT s.image_id, v.field, arg_max(v.value, v.votes) AS value
+WITH tally AS (
+    SELECT s.image_id, v.field, v.value, sum(v.votes) AS n, max(sum(v.votes)) OVER (PARTITION BY s.image_id, v.field) AS top
     FROM facts.imported_vote AS v JOIN facts.sample AS s ON s.sample_id = v.sample_id
-    WHERE v.origin = 'tags' GROUP BY s.image_id, v.field)
+    WHERE v.origin = 'tags' GROUP BY s.image_id, v.field, v.value),
+imported AS (
+    SELECT image_id, field, CASE WHEN count(*) FILTER (n = top) = 1 THEN any_value(value) FILTER (n = top) END AS value
+    FROM tally GROUP BY image_id, field)
 SELECT coalesce(d.image_id, i.image_id) AS image_id, coalesce(d.field, i.field) AS field, coalesce(d.value, i.value) AS value
 FROM (SELECT * FROM decisions WHERE field IN ('age_band', 'gender')) AS d
 FULL JOIN imported AS i ON i.image_id = d.image_id AND i.field = d.field;
