@@ -64,7 +64,7 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     page.locator('input[type="file"]').nth(2).set_input_files(tags)
     expect(page.get_by_text(tags.name)).to_be_visible()
     page.get_by_role("button", name="Import tags").click()
-    expect(page.get_by_text("imported votes")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("rows read, 0 added, 0 rejected")).to_be_visible(timeout=30_000)
 
     go(page, "Label")
     page.wait_for_function("grid()?.dataset.imageId")
