@@ -4,11 +4,13 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import access, cache, charts
+from dashboard.runs import finished_or_stop
 from fercore import bias
 from fercore.domain import Permission
 from fercore.errors import FerError
 from fercore.evaluation import Estimate, published
 from fercore.schemes import AGE_BANDS, GENDERS
+from fercore.training.rundir import Run
 
 access.actor().require(Permission.READ_RESULTS)
 _COLOURS = {c.class_id: c.colour for c in (*AGE_BANDS.classes, *GENDERS.classes)}
@@ -20,6 +22,10 @@ def cell(estimate: Estimate) -> str:
     return estimate.note or estimate.percent().partition(", n =")[0]
 
 
+def kind(run: Run) -> str | None:
+    return run.config.protocol if run.config else None
+
+
 def gap_sentence(gap: bias.Gap) -> str:
     if gap.difference.value is None:
         return f"Largest gap by {_NAMES[gap.attribute]}: {gap.difference.note}"
@@ -28,15 +34,13 @@ def gap_sentence(gap: bias.Gap) -> str:
 
 
 st.title("Bias")
-runs = {r.run_id: r for r in cache.finished_runs()}
-if not runs:
-    st.info("No finished run yet.", icon=":material/model_training:")
-    st.page_link("app_pages/train.py", label="Train", icon=":material/model_training:")
-    st.stop()
+runs = finished_or_stop()
 with st.container(horizontal=True, vertical_alignment="bottom"):
     run_id = st.selectbox("Run", list(runs), key="run", bind="query-params")
-    before_id = st.selectbox("Compare with an earlier run", [r for r in runs if r != run_id], index=None, key="before", bind="query-params",
-                             placeholder="none")
+    # A hold-out run and a k-fold run predict different faces: only runs of one kind can be compared.
+    others = [i for i, r in runs.items() if i != run_id and kind(r) == kind(runs[run_id])]
+    before_id = st.selectbox("Compare with an earlier run", others, index=None, key="before", bind="query-params",
+                             placeholder="none" if others else "no other run of this kind", disabled=not others)
     by = tuple(st.multiselect("Groups", list(bias.ATTRIBUTES), ["age_band", "gender"], format_func=_NAMES.__getitem__, key="by", bind="query-params"))
     minimum = st.number_input("Least faces in a cell", 1, 1000, 20, key="minimum", bind="query-params", width=150)
 if not by:

@@ -5,6 +5,7 @@ import streamlit as st
 
 from dashboard import access, cache, charts, faces
 from dashboard.components.confusion import confusion_matrix
+from dashboard.runs import finished_or_stop
 from fercore import evaluation
 from fercore.domain import Permission
 from fercore.training.rundir import read_metrics
@@ -14,11 +15,7 @@ person.require(Permission.READ_RESULTS)
 SHOWN = 60
 
 st.title("Results")
-runs = {r.run_id: r for r in cache.finished_runs()}
-if not runs:
-    st.info("No finished run yet.", icon=":material/model_training:")
-    st.page_link("app_pages/train.py", label="Train", icon=":material/model_training:")
-    st.stop()
+runs = finished_or_stop()
 run_id = st.selectbox("Run", list(runs), key="run", bind="query-params", label_visibility="collapsed")
 config = runs[run_id].config
 assert config is not None  # a finished run has one
