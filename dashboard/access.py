@@ -1,5 +1,6 @@
 """Which page needs which permission, and who is at the keyboard. Services check permissions again."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,14 +38,27 @@ PAGES = (
 )
 
 
-def pages(person: Person) -> dict[str, list[Any]]:
-    """The pages this person may open, by navigation group."""
+def pages(person: Person | None) -> dict[str, list[Any]]:
+    """All pages by navigation group; those this person may not open are hidden, and say why when their address is opened."""
     out: dict[str, list[Any]] = {}
     for spec in PAGES:
-        if person.may(spec.needs):
-            page = st.Page(f"app_pages/{spec.file}.py", title=spec.title, icon=f":material/{spec.icon}:", default=spec.file == "overview")
-            out.setdefault(spec.group, []).append(page)
+        page = st.Page(f"app_pages/{spec.file}.py", title=spec.title, icon=f":material/{spec.icon}:", default=spec.file == "overview",
+                       visibility="visible" if person and person.may(spec.needs) else "hidden")
+        out.setdefault(spec.group, []).append(page)
     return out
+
+
+def no_faces_yet() -> None:
+    """Says that nothing is imported, offers the step to who may take it, and ends the page."""
+    st.info("No faces yet. A data lead imports a FER-2013 file to begin.", icon=":material/upload_file:")
+    if actor().may(Permission.IMPORT):
+        st.page_link("app_pages/import_data.py", label="Import faces", icon=":material/upload_file:")
+    st.stop()
+
+
+def plain(text: str) -> str:
+    """Text of a person, so that Markdown shows it as it was written."""
+    return re.sub(r"([\\`*_\[\]()$:~<>#|{}!])", r"\\\1", text)
 
 
 def actor() -> Person:
@@ -91,7 +105,7 @@ def choose_profile() -> None:
             st.subheader(ROLE_NAMES[role])
             with st.container(horizontal=True):
                 for person in members:
-                    if st.button(person.name, key=f"profile-{person.person_id}", icon=":material/person:"):
+                    if st.button(plain(person.name), key=f"profile-{person.person_id}", icon=":material/person:"):
                         session().person = person
                         st.rerun()
     if not known:

@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import access
-from dashboard.cache import workspace
+from dashboard.cache import synthetic, workspace
 from dashboard.state import session
 from fercore.errors import FerError
 
@@ -13,13 +13,14 @@ st.set_page_config(page_title="fercore", page_icon=Path(__file__).parent / "favi
 
 try:
     person = access.sign_in()
-    if person is None:
-        st.navigation([st.Page(access.choose_profile, title="Profile", icon=":material/person:")], position="hidden").run()
+    page = st.navigation(access.pages(person), expanded=True, position="sidebar" if person else "hidden")
+    if person is None:  # in the place of the page, so that a link that was sent leads there afterwards
+        access.choose_profile()
         st.stop()
-    page = st.navigation(access.pages(person), expanded=True)
     with st.sidebar:
         access.remember(person)
-        st.caption(f"**{person.name}** · {access.ROLE_NAMES[person.role]}  \nworkspace {workspace().root.name}")
+        st.caption(f"**{access.plain(person.name)}** · {access.ROLE_NAMES[person.role]}  \nworkspace {access.plain(workspace().root.name)}"
+                   + synthetic())
         if st.button("Switch profile", icon=":material/logout:", type="tertiary"):
             session().person, session().switching = None, True
             session().handed.clear()

@@ -28,6 +28,11 @@ def _open(root: str) -> Store:
     return Store(Workspace(Path(root)), holder="the dashboard")
 
 
+def synthetic() -> str:
+    """A badge for a workspace that holds drawn demo faces, else nothing."""
+    return " · :orange-badge[synthetic demo faces]" if (workspace().root / "demo.json").is_file() else ""
+
+
 def store() -> Store:
     """The store of this server's workspace: opened once, shared by all sessions (each call takes a cursor of its own)."""
     return _open(str(workspace().root))

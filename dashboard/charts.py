@@ -36,15 +36,22 @@ def draw(figure: go.Figure, key: str, *, height: int = 300, select: bool = False
     return list(event["selection"]["points"])
 
 
+def _split_first(part: tuple[str, pd.DataFrame]) -> tuple[bool, str]:
+    """Training before validation before test, by the sources' names and ours."""
+    order = ("train", "Training", "val", "PublicTest", "test", "PrivateTest")
+    return part[0] not in order, f"{order.index(part[0]):02}" if part[0] in order else part[0]
+
+
 def class_bars(counts: pd.DataFrame, by: str | None = None) -> go.Figure:
     """Bars of n per label; with `by` (a column), a group of bars a value, told apart by pattern. Columns: label, n[, by]."""
     figure = go.Figure()
     order = [c for c in FER8.ids if c in set(counts["label"])]
     parts = {"": counts} if by is None else {str(value): part for value, part in counts.groupby(by)}
-    for (value, part), pattern in zip(sorted(parts.items(), key=lambda p: -p[1]["n"].sum()), ("", "/", "x", ".", "-"), strict=False):
+    for (value, part), pattern in zip(sorted(parts.items(), key=_split_first), ("", "/", "x", ".", "-"), strict=False):
         n = part.groupby("label")["n"].sum().reindex(order, fill_value=0)
         figure.add_bar(x=[name_of(c) for c in order], y=n, name=value, customdata=order, marker_color=[colour_of(c) for c in order],
-                       marker_pattern_shape=pattern, marker_pattern_fgcolor="rgba(255,255,255,.75)", text=None if by else [f"{v:,}" for v in n],
+                       marker_pattern_shape=pattern, marker_pattern_fillmode="overlay", marker_pattern_fgcolor="rgba(255,255,255,.8)",
+                       text=None if by else [f"{v:,}" for v in n],
                        textposition="outside", cliponaxis=False, hovertemplate=f"%{{x}} {value}: n = %{{y:,}}<extra></extra>")
     top = max((max(bar.y, default=0) for bar in figure.data), default=0)
     figure.update_yaxes(range=[0, 1.12 * top or 1], title="faces")

@@ -54,10 +54,12 @@ def face_dialog(sample_id: str) -> None:
         st.caption(f"{face['source_id']}, row {face['source_row']:,} · mean {face['mean']:.1f} · sd {face['sd']:.1f}")
     with right:
         facts = {"Given label": name_of(_text(face["given_label"])), "Current label": name_of(_text(face["current_label"])),
-                 "Source split": _text(face["source_split"]) or "none", "Perceived age": (_text(face["age_band"]) or "not tagged").replace("_", "-"),
-                 "Perceived gender": (_text(face["gender"]) or "not tagged").replace("_", " "),
-                 "Flags": str(face["flags"]).replace(",", ", ").replace("_", "-") or "none",
-                 "Findings": ", ".join(KINDS[k] for k in found["findings"]["kind"]) or "none"}
+                 "Source split": _text(face["source_split"]) or "none"}
+        if face["open"]:
+            facts |= {"Perceived age": (_text(face["age_band"]) or "not tagged").replace("_", "-"),
+                      "Perceived gender": (_text(face["gender"]) or "not tagged").replace("_", " "),
+                      "Flags": str(face["flags"]).replace(",", ", ").replace("_", "-") or "none"}
+        facts |= {"Findings": ", ".join(KINDS[k] for k in found["findings"]["kind"]) or "none"}
         st.table(pd.DataFrame({"": facts.values()}, index=list(facts.keys())), border="horizontal")
         copies = found["copies"]
         if len(copies) > 1:
@@ -72,7 +74,7 @@ def face_dialog(sample_id: str) -> None:
                                         probability=(predictions["probability"] * 100).round(1)), hide_index=True,
                      column_config={"probability": st.column_config.NumberColumn(format="%.1f %%")})
     if not face["open"]:
-        st.caption("Votes, predictions and other people's answers are shown once you have labelled this face yourself.")
+        st.caption("Tags, flags, votes, predictions and other people's answers are shown once you have labelled this face yourself.")
     elif history.empty:
         st.caption("Nobody has labelled this face yet.")
     else:

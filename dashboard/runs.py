@@ -2,15 +2,41 @@
 
 import streamlit as st
 
-from dashboard import cache
+from dashboard import access, cache
+from fercore.domain import Permission
 from fercore.training.rundir import Run
 
 
 def finished_or_stop() -> dict[str, Run]:
-    """Finished runs by id, newest first; without any, the page says so, links to Train and ends."""
+    """Finished runs by id, newest first; without any, the page says so, links to Train for who may launch one, and ends."""
     runs = {r.run_id: r for r in cache.finished_runs()}
     if not runs:
-        st.info("No finished run yet.", icon=":material/model_training:")
-        st.page_link("app_pages/train.py", label="Train", icon=":material/model_training:")
+        st.info("No finished run yet. A data lead launches one on the Train page.", icon=":material/model_training:")
+        if access.actor().may(Permission.TRAIN):
+            st.page_link("app_pages/train.py", label="Train", icon=":material/model_training:")
         st.stop()
     return runs
+
+
+def choose(runs: dict[str, Run]) -> str:
+    """The run this page is about. It always stands in the URL, so that a sent link never shows another run in silence."""
+    wanted = st.query_params.get("run")
+    if wanted not in runs:
+        if wanted:
+            st.warning("The run of this link is not in this workspace, or has not finished; the newest one is shown.")
+        wanted = next(iter(runs))
+    chosen = st.selectbox("Run", list(runs), index=list(runs).index(wanted), key=f"run-{wanted}")
+    if st.query_params.get("run") != chosen:
+        st.query_params["run"] = chosen
+    return chosen
+
+
+def basis(run: Run) -> str:
+    """One line that says what the numbers of a run stand on."""
+    config = run.config
+    assert config is not None  # a finished run has one
+    reads = cache.test_reads(config.version_id)
+    stand = (f"out-of-fold predictions of {config.folds} grouped folds over train and val; test was not read" if config.folds
+             else f"test split; runs on this version have read it {reads} time{'' if reads == 1 else 's'}")
+    return (f"version **{config.version_id}** · {config.model}, seed {config.seed} · {stand}"
+            + " · :violet-badge[exploratory: the version was not approved]" * config.exploratory + cache.synthetic())

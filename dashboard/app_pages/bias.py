@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import access, cache, charts
-from dashboard.runs import finished_or_stop
+from dashboard.runs import basis, choose, finished_or_stop
 from fercore import bias
 from fercore.domain import Permission
 from fercore.errors import FerError
@@ -36,7 +36,7 @@ def gap_sentence(gap: bias.Gap) -> str:
 st.title("Bias")
 runs = finished_or_stop()
 with st.container(horizontal=True, vertical_alignment="bottom"):
-    run_id = st.selectbox("Run", list(runs), key="run", bind="query-params")
+    run_id = choose(runs)
     # A hold-out run and a k-fold run predict different faces: only runs of one kind can be compared.
     others = [i for i, r in runs.items() if i != run_id and kind(r) == kind(runs[run_id])]
     before_id = st.selectbox("Compare with an earlier run", others, index=None, key="before", bind="query-params",
@@ -46,13 +46,10 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
 if not by:
     st.info("Choose at least one grouping.")
     st.stop()
-config = runs[run_id].config
-assert config is not None
 frame = cache.predictions(run_id)
 tagged = int((frame["age_band"].notna() | frame["gender"].notna()).sum())
-st.caption(f"Age and gender are perceived, by people who looked at the faces. Version **{config.version_id}**, "
-           + (f"out-of-fold predictions of {config.folds} grouped folds" if config.folds else "test split")
-           + f": {tagged:,} of {len(frame):,} faces are tagged. No face in this table was trained on by the model that predicts it.")
+st.caption(f"Age and gender are perceived, by people who looked at the faces · {basis(runs[run_id])} · {tagged:,} of {len(frame):,} faces are "
+           "tagged, and none in this table was trained on by the model that predicts it")
 if not tagged:
     st.info("No predicted face of this version has a tag. Tag faces, freeze a new version and train on it.", icon=":material/sell:")
     st.page_link("app_pages/tag.py", label="Tag faces", icon=":material/sell:")
@@ -64,7 +61,8 @@ st.dataframe(pd.DataFrame([{"by": _NAMES.get(r.attribute, ""), "group": r.group 
                             "accuracy": cell(r.accuracy), "precision (macro)": cell(r.macro_precision), "recall (macro)": cell(r.macro_recall),
                             "F1 (macro)": cell(r.macro_f1)} for r in table.rows]), hide_index=True, height="content",
              column_config={"faces": st.column_config.NumberColumn(format="localized"), "group": st.column_config.TextColumn(width=190)})
-st.caption("Percent with 95 % intervals. Micro precision, recall and F1 equal accuracy. Cells below the least number of faces are masked.")
+st.caption("Percent with 95 % intervals. Micro precision, recall and F1 equal accuracy. Cells below the least number of faces are masked. An average "
+           "is the unweighted mean over the groups that are shown, the overall one over all of them; untagged faces are in neither.")
 left, right = st.columns([3, 2], gap="medium")
 with left:
     if shown:

@@ -17,8 +17,7 @@ person.require(Permission.LOOK)
 st.title("Explore")
 here = cache.options()
 if not here["sources"]:
-    st.info("No faces to explore yet. A data lead imports them on the Import page.", icon=":material/upload_file:")
-    st.stop()
+    access.no_faces_yet()
 
 
 # In the URL a bound widget stands with the names it shows, so links to this page use those.
@@ -30,16 +29,18 @@ left, right = st.columns([1, 4], gap="medium")
 with left:
     groups = {**{c.class_id: c.name for c in (*AGE_BANDS.classes, *GENDERS.classes)}, CANNOT_TELL: "Cannot tell", "not_tagged": "Not tagged"}
     classes = {c.class_id: c.name for c in FER7.classes}
+    # Other people's answers are no filter for who has yet to give their own (honesty rule 5).
+    informed = person.may(Permission.READ_RESULTS)
     chosen = Filter(
-        labels=pick("Current label", list(classes), "label", classes) if person.may(Permission.READ_RESULTS) else (),
+        labels=pick("Current label", list(classes), "label", classes) if informed else (),
         given=pick("Given label", list(classes), "given", classes),
         splits=pick("Source split", here["splits"], "split"),
         findings=pick("Finding", here["findings"], "finding", KINDS),
-        flags=pick("Flag", list(FLAGS), "flag", {k: v[0] for k, v in FLAGS.items()}),
-        age_bands=pick("Perceived age", [*AGE_BANDS.ids, CANNOT_TELL, "not_tagged"], "age", groups),
-        genders=pick("Perceived gender", [*GENDERS.ids, CANNOT_TELL, "not_tagged"], "gender", groups),
+        flags=pick("Flag", list(FLAGS), "flag", {k: v[0] for k, v in FLAGS.items()}) if informed else (),
+        age_bands=pick("Perceived age", [*AGE_BANDS.ids, CANNOT_TELL, "not_tagged"], "age", groups) if informed else (),
+        genders=pick("Perceived gender", [*GENDERS.ids, CANNOT_TELL, "not_tagged"], "gender", groups) if informed else (),
         sources=pick("Source", here["sources"], "source") if len(here["sources"]) > 1 else (),
-        relabelled=True if person.may(Permission.READ_RESULTS) and st.toggle("Only relabelled", key="relabelled", bind="query-params") else None,
+        relabelled=True if informed and st.toggle("Only relabelled", key="relabelled", bind="query-params") else None,
     )
 with right:
     first, second, third, fourth = st.columns([4, 3, 4, 3], vertical_alignment="center")
@@ -52,19 +53,19 @@ with right:
         number = fourth.number_input(f"Page, 1 to {last:,}", 1, last, key="page", bind="query-params", label_visibility="collapsed",
                                      help=f"Page, 1 to {last:,}")
         start = (number - 1) * PAGE
-        third.markdown(f"**{min(start + 1, total):,}–{min(start + PAGE, total):,}** of **{total:,}** faces, page")
         if total:
+            third.markdown(f"**{start + 1:,}–{min(start + PAGE, total):,}** of **{total:,}** faces, page")
             faces.wall(cache.page(person, chosen, order, start, PAGE), key="grid")
         else:
             st.info("No face matches all of these filters. Clear one of them.", icon=":material/filter_alt_off:")
     else:
         third.markdown(f"**{total:,}** faces")
-        rows = cache.matching(chosen)
-        counts = rows.groupby(["current_label", "source_split"], observed=True).size().rename("n").reset_index()
-        st.subheader("Current label by source split")
-        points = charts.draw(charts.class_bars(counts.rename(columns={"current_label": "label"}), by="source_split"), "bars", select=True)
+        rows, kind = cache.matching(chosen), "current" if informed else "given"
+        counts = rows.groupby([f"{kind}_label", "source_split"], observed=True).size().rename("n").reset_index()
+        st.subheader(f"{kind.capitalize()} label by source split")
+        points = charts.draw(charts.class_bars(counts.rename(columns={f"{kind}_label": "label"}), by="source_split"), "bars", select=True)
         for label in {p["customdata"] for p in points}:
             st.page_link("app_pages/explore.py", label=f"Show the {charts.name_of(label)} faces", icon=":material/grid_view:",
-                         query_params={"label": charts.name_of(label)})
-        st.subheader("Brightness by current label")
-        charts.draw(charts.intensity(rows["mean"], rows["current_label"]), "intensity")
+                         query_params={"label" if informed else "given": charts.name_of(label)})
+        st.subheader(f"Brightness by {kind} label")
+        charts.draw(charts.intensity(rows["mean"], rows[f"{kind}_label"]), "intensity")

@@ -2,11 +2,14 @@
 
 import streamlit as st
 
-from dashboard import access, labeling
+from dashboard import access, cache, labeling
 from fercore.domain import Permission
 from fercore.schemes import FER7
 
 access.actor().require(Permission.LABEL)
+if not cache.options()["sources"]:
+    st.title("Label")
+    access.no_faces_yet()
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     st.title("Label")
     queue = labeling.choose_queue(("expression",))

@@ -13,12 +13,7 @@ person = access.actor()
 st.title("Overview")
 counts, classes, found = cache.overview()
 if not counts["samples"]:
-    st.info("No faces yet. Import a FER-2013 file to begin.", icon=":material/upload_file:")
-    if person.may(Permission.IMPORT):
-        st.page_link("app_pages/import_data.py", label="Import faces", icon=":material/upload_file:")
-    else:
-        st.caption("A data lead can import them: switch the profile, or ask one.")
-    st.stop()
+    access.no_faces_yet()
 
 with st.container(horizontal=True):
     for label, key in {"Faces": "samples", "Distinct images": "images", "Relabelled": "relabelled", "Flagged": "flagged", "Tagged": "tagged"}.items():

@@ -5,7 +5,7 @@ import streamlit as st
 
 from dashboard import access, cache, charts, faces
 from dashboard.components.confusion import confusion_matrix
-from dashboard.runs import finished_or_stop
+from dashboard.runs import basis, choose, finished_or_stop
 from fercore import evaluation
 from fercore.domain import Permission
 from fercore.training.rundir import read_metrics
@@ -16,18 +16,13 @@ SHOWN = 60
 
 st.title("Results")
 runs = finished_or_stop()
-run_id = st.selectbox("Run", list(runs), key="run", bind="query-params", label_visibility="collapsed")
+run_id = choose(runs)
 config = runs[run_id].config
 assert config is not None  # a finished run has one
 frame = cache.predictions(run_id)
 classes = evaluation.classes_of(frame)
 headline, report, counts = cache.evaluated(run_id)
-
-reads = cache.test_reads(config.version_id)
-basis = (f"out-of-fold predictions of {config.folds} grouped folds over train and val; test was not read" if config.folds
-         else f"test split, read once by this run and {reads} times by runs on this version")
-st.caption(f"Perceived expression · version **{config.version_id}** · {config.model}, seed {config.seed} · {basis}"
-           + (" · :violet-badge[exploratory: the version was not approved]" if config.exploratory else ""))
+st.caption(f"Perceived expression · {basis(runs[run_id])}")
 names = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1", "top_2_accuracy": "Top-2 accuracy"}
 for column, (key, label) in zip(st.columns(len(names)), names.items(), strict=True):
     value = headline[key]
@@ -45,7 +40,7 @@ if view == "Confusion":
         shares = None if unit == "counts" else evaluation.normalise(counts, "row" if unit == "% of true class" else "column")
         opened = confusion_matrix(counts, shares, key=f"confusion-{run_id}")
         if opened:
-            st.query_params["true"], st.query_params["predicted"] = opened
+            st.query_params.update({"true": opened[0], "predicted": opened[1]})  # at once: one step back in the browser
         st.caption(f"n = {len(frame):,} faces. Colour is the share of the true class. Click a cell to open its faces.")
     with right:
         true, predicted = st.query_params.get("true"), st.query_params.get("predicted")
@@ -72,9 +67,14 @@ elif view == "Folds":
         st.info("This run is a hold-out run: it has no folds. Launch one with folds on the Train page.", icon=":material/table_rows:")
     else:
         table = evaluation.kfold_table(frame, classes)
-        figures = [c for c in table.columns if c not in ("fold", "n")]
-        st.dataframe(table.assign(**{c: table[c] * 100 for c in figures}), hide_index=True,
-                     column_config={c: st.column_config.NumberColumn(c.replace("_", " "), format="%.2f") for c in figures})
+        def percent(column: str) -> pd.Series:
+            return table[column].map(lambda v: "–" if pd.isna(v) else f"{v * 100:.2f}")
+
+        interval = [f"[{low}, {high}]" if low != "–" else "–" for low, high in zip(percent("accuracy_low"), percent("accuracy_high"), strict=True)]
+        shown = {"fold": table["fold"], "faces": table["n"].map(lambda n: "–" if pd.isna(n) else f"{n:,}"), "accuracy": percent("accuracy"),
+                 "95 % interval": interval, **{c.replace("_", " "): percent(c) for c in ("macro_precision", "macro_recall", "macro_f1",
+                                                                                        "micro_precision", "micro_recall", "micro_f1")}}
+        st.dataframe(pd.DataFrame(shown), hide_index=True)
         st.caption(f"Percent. All folds together: accuracy {evaluation.pooled_accuracy(frame).percent()}. Micro precision, recall and F1 "
                    "equal accuracy. The standard deviation is over folds; folds share training faces, so it is no standard error.")
     with st.expander("Published 10-fold table of the four-class system (SimpleCNN), for reference"):

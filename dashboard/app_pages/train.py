@@ -46,8 +46,10 @@ def launch_dialog(listed: list[dict]) -> None:
 def watch(run_id: str) -> None:
     status = jobs.status(workspace, run_id)
     progress = status.progress
-    st.markdown(f"{_STATES[status.state]} on **{status.device or 'no device yet'}**")
-    if status.state in ("queued", "running"):
+    st.markdown(f"{_STATES[status.state]}" + (f" on **{status.device}**" if status.device else ""))
+    if status.state in ("queued", "running") and not progress.epochs:
+        st.progress(0.0, "Waiting for the device" if status.state == "queued" else "Starting the worker")
+    elif status.state in ("queued", "running"):
         eta = "" if progress.eta_s is None else f", about {progress.eta_s:,.0f} s left"
         fold = f"fold {progress.fold + 1} of {progress.folds}, " if progress.folds > 1 else ""
         st.progress(progress.fraction, f"{fold}epoch {progress.epoch} of at most {progress.epochs}, {progress.images_per_s:,.0f} images/s{eta}")
@@ -74,8 +76,9 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
     if person.may(Permission.TRAIN) and listed and st.button("Launch training", type="primary", icon=":material/play_arrow:"):
         launch_dialog(listed)
 if not listed:
-    st.info("Training starts from a version. Freeze one first.", icon=":material/ac_unit:")
-    st.page_link("app_pages/versions.py", label="Versions", icon=":material/history:")
+    st.info("Training starts from a version, and there is none yet. A data lead freezes one.", icon=":material/ac_unit:")
+    if person.may(Permission.FREEZE):
+        st.page_link("app_pages/versions.py", label="Versions", icon=":material/history:")
     st.stop()
 runs = jobs.list_runs(workspace)
 if not runs:
@@ -83,6 +86,8 @@ if not runs:
     st.stop()
 ids = [r.run_id for r in runs]
 if st.query_params.get("run") not in ids:
+    if "run" in st.query_params:
+        st.warning("The run of this link is not in this workspace; the newest one is shown.")
     st.query_params["run"] = ids[0]
 left, right = st.columns([2, 3], gap="medium")
 with left:

@@ -46,7 +46,7 @@ def freeze_dialog() -> None:
 def decide(version_id: str, act: str, icon: str) -> None:
     """A popover that names the version, takes a reason and asks once."""
     with st.popover(act.capitalize(), icon=icon, type="primary" if act == "approve" else "secondary"):
-        st.markdown(f"**{act.capitalize()} version {version_id}?** It is recorded under {person.name}, local, not authenticated.")
+        st.markdown(f"**{act.capitalize()} version {version_id}?** It is recorded under {access.plain(person.name)}, local, not authenticated.")
         reason = st.text_area("Reason" + ("" if act == "reject" else " (optional)"), max_chars=1000, key=f"{act}-reason")
         if st.button(f"{act.capitalize()} {version_id}", type="primary"):
             try:
@@ -68,13 +68,15 @@ if table.empty:
 
 ids = table["version_id"].tolist()
 if st.query_params.get("version") not in ids:
+    if "version" in st.query_params:
+        st.warning("The version of this link is not in this workspace; the newest one is shown.")
     st.query_params["version"] = ids[0]
 left, right = st.columns([2, 3], gap="medium")
 with left:
     for row in table.itertuples():
         with st.container(border=row.version_id == st.query_params["version"]):
             st.page_link("app_pages/versions.py", label=f"**{row.version_id}**", query_params={"version": row.version_id}, icon=":material/database:")
-            st.caption(f"{_STATES[row.state]} by {row.last_person}, {row.last_at:%Y-%m-%d %H:%M} UTC")
+            st.caption(f"{_STATES[row.state]} by {access.plain(row.last_person)}, {row.last_at:%Y-%m-%d %H:%M} UTC")
 chosen = table.set_index("version_id").loc[st.query_params["version"]]
 with right:
     version_id = str(chosen.name)

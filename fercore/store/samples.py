@@ -51,7 +51,7 @@ def table(store: Store) -> pd.DataFrame:
 
 def matching(store: Store, chosen: Filter) -> pd.DataFrame:
     """Samples that match, without pixels: what plots are made of."""
-    return store.frame(f"SELECT current_label, source_split, age_band, gender, mean FROM samples WHERE {_WHERE}", _params(chosen))
+    return store.frame(f"SELECT current_label, given_label, source_split, age_band, gender, mean FROM samples WHERE {_WHERE}", _params(chosen))
 
 
 def options(store: Store) -> dict[str, list[str]]:

@@ -30,8 +30,7 @@ def go(page: Page, name: str) -> None:
 def choose(page: Page, name: str) -> None:
     page.get_by_role("button", name="Switch profile").click()
     page.get_by_role("button", name=name, exact=True).click()
-    expect(page.get_by_role("heading", name="Overview", exact=True)).to_be_visible()
-    settled(page)
+    go(page, "Overview")
 
 
 @pytest.mark.timeout(420)
