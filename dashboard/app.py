@@ -19,8 +19,9 @@ try:
         st.stop()
     with st.sidebar:
         access.remember(person)
-        st.caption(f"**{access.plain(person.name)}** · {access.ROLE_NAMES[person.role]}  \nworkspace {access.plain(workspace().root.name)}"
-                   + synthetic())
+        st.caption(f"**{access.plain(person.name)}** · {access.ROLE_NAMES[person.role]}  \nworkspace {access.plain(workspace().root.name)}")
+        if synthetic():
+            st.badge("synthetic demo faces", color="orange")
         if st.button("Switch profile", icon=":material/logout:", type="tertiary"):
             session().person, session().switching = None, True
             session().handed.clear()

@@ -28,9 +28,9 @@ def _open(root: str) -> Store:
     return Store(Workspace(Path(root)), holder="the dashboard")
 
 
-def synthetic() -> str:
-    """A badge for a workspace that holds drawn demo faces, else nothing."""
-    return " · :orange-badge[synthetic demo faces]" if (workspace().root / "demo.json").is_file() else ""
+def synthetic() -> bool:
+    """Whether the workspace holds drawn demo faces."""
+    return (workspace().root / "demo.json").is_file()
 
 
 def store() -> Store:

@@ -39,4 +39,4 @@ def basis(run: Run) -> str:
     stand = (f"out-of-fold predictions of {config.folds} grouped folds over train and val; test was not read" if config.folds
              else f"test split; runs on this version have read it {reads} time{'' if reads == 1 else 's'}")
     return (f"version **{config.version_id}** · {config.model}, seed {config.seed} · {stand}"
-            + " · :violet-badge[exploratory: the version was not approved]" * config.exploratory + cache.synthetic())
+            + " · **exploratory: the version was not approved**" * config.exploratory + " · **synthetic demo faces**" * cache.synthetic())

@@ -96,7 +96,7 @@ with left:
             st.page_link("app_pages/train.py", label=f"**{run.run_id}**", query_params={"run": run.run_id}, icon=":material/model_training:")
             kind = "" if run.config is None else f"{run.config.folds} folds" if run.config.folds else "hold-out"
             mark = " :violet-badge[exploratory]" if run.config and run.config.exploratory else ""
-            st.caption(f"{_STATES[run.status.state]}{mark} {kind}")
+            st.markdown(f"{_STATES[run.status.state]}{mark} {kind}")
 with right:
     run_id = st.query_params["run"]
     st.subheader(run_id)

@@ -76,7 +76,7 @@ with left:
     for row in table.itertuples():
         with st.container(border=row.version_id == st.query_params["version"]):
             st.page_link("app_pages/versions.py", label=f"**{row.version_id}**", query_params={"version": row.version_id}, icon=":material/database:")
-            st.caption(f"{_STATES[row.state]} by {access.plain(row.last_person)}, {row.last_at:%Y-%m-%d %H:%M} UTC")
+            st.markdown(f"{_STATES[row.state]} by {access.plain(row.last_person)}, {row.last_at:%Y-%m-%d %H:%M} UTC")
 chosen = table.set_index("version_id").loc[st.query_params["version"]]
 with right:
     version_id = str(chosen.name)
