@@ -136,8 +136,8 @@ def version_detail(store: Store, version_id: str) -> tuple[pd.DataFrame, pd.Data
 
 
 @reader("versions")
-def version_faces(store: Store, version_id: str, label: str | None, exclusion: str | None, limit: int) -> list[str]:
-    return versions.samples_in(store, version_id, label=label, exclusion=exclusion, limit=limit)
+def version_faces(store: Store, version_id: str, exclusion: str, limit: int) -> list[str]:
+    return versions.excluded_samples(store, version_id, exclusion, limit)
 
 
 @reader("runs")

@@ -10,11 +10,25 @@ from dashboard.components.label_grid import Choice, Face, Flag, Question, label_
 from dashboard.state import Handed, session
 from fercore import curation
 from fercore.audit import KINDS
+from fercore.domain import Permission
 from fercore.errors import FerError
 from fercore.schemes import FER7, FLAGS, Scheme
 
 BATCH = 160  # faces handed to the browser at a time
 FLAG_BUTTONS = tuple(Flag(f"flag_{name}", label, key) for name, (label, key) in FLAGS.items())
+
+
+def page(title: str, caption: str, *schemes: Scheme) -> None:
+    """A labeling page that asks one question a scheme."""
+    access.actor().require(Permission.LABEL)
+    header = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
+    header.title(title)
+    if not cache.options()["sources"]:
+        access.no_faces_yet()
+    with header:
+        queue = choose_queue(tuple(s.field for s in schemes))
+    st.caption(caption)
+    labeling(queue, tuple(question(s) for s in schemes), FLAG_BUTTONS)
 
 
 def question(scheme: Scheme) -> Question:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from dashboard import access, cache
+from dashboard.links import named_in_url
 from fercore.domain import Permission
 from fercore.training.rundir import Run
 
@@ -20,13 +21,9 @@ def finished_or_stop() -> dict[str, Run]:
 
 def choose(runs: dict[str, Run]) -> str:
     """The run this page is about. It always stands in the URL, so that a sent link never shows another run in silence."""
-    wanted = st.query_params.get("run")
-    if wanted not in runs:
-        if wanted:
-            st.warning("The run of this link is not in this workspace, or has not finished; the newest one is shown.")
-        wanted = next(iter(runs))
+    wanted = named_in_url("run", runs, "is not in this workspace, or has not finished")
     chosen = st.selectbox("Run", list(runs), index=list(runs).index(wanted), key=f"run-{wanted}")
-    if st.query_params.get("run") != chosen:
+    if chosen != wanted:
         st.query_params["run"] = chosen
     return chosen
 

@@ -25,6 +25,7 @@ class Session:
     person: Person | None = None
     switching: bool = False  # the person left the profile: do not take the remembered one
     handed: dict[str, Handed] = field(default_factory=dict)
+    watching: set[str] = field(default_factory=set)  # runs that were going on when they were last drawn
 
 
 def session() -> Session:

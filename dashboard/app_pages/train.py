@@ -4,6 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import access, cache, charts
+from dashboard.links import named_in_url
+from dashboard.state import session
 from fercore import jobs, versions
 from fercore.domain import Permission
 from fercore.errors import FerError
@@ -14,6 +16,7 @@ from fercore.training.rundir import read_metrics
 person = access.actor()
 person.require(Permission.READ_RESULTS)
 workspace = cache.workspace()
+runs = jobs.list_runs(workspace)
 _STATES = {"queued": ":gray-badge[queued]", "running": ":blue-badge[running]", "finished": ":green-badge[finished]", "failed": ":red-badge[failed]",
            "cancelled": ":orange-badge[cancelled]", "dead": ":red-badge[dead]"}
 
@@ -42,7 +45,7 @@ def launch_dialog(listed: list[dict]) -> None:
             st.rerun()
 
 
-@st.fragment(run_every=2.0 if any(r.status.state in ("queued", "running") for r in jobs.list_runs(workspace)) else None)
+@st.fragment(run_every=2.0 if any(r.status.state in ("queued", "running") for r in runs) else None)
 def watch(run_id: str) -> None:
     status = jobs.status(workspace, run_id)
     progress = status.progress
@@ -53,9 +56,11 @@ def watch(run_id: str) -> None:
         eta = "" if progress.eta_s is None else f", about {progress.eta_s:,.0f} s left"
         fold = f"fold {progress.fold + 1} of {progress.folds}, " if progress.folds > 1 else ""
         st.progress(progress.fraction, f"{fold}epoch {progress.epoch} of at most {progress.epochs}, {progress.images_per_s:,.0f} images/s{eta}")
-    elif st.session_state.pop(f"watched-{run_id}", False):
+    elif run_id in session().watching:
+        session().watching.remove(run_id)
         st.rerun()  # it has just ended: redraw the whole page once, without the clock
-    st.session_state[f"watched-{run_id}"] = status.state in ("queued", "running")
+    if status.state in ("queued", "running"):
+        session().watching.add(run_id)
     if status.error:
         st.error(f"**{status.error.title}.** {status.error.detail}")
         st.caption(status.error.remedy)
@@ -80,25 +85,19 @@ if not listed:
     if person.may(Permission.FREEZE):
         st.page_link("app_pages/versions.py", label="Versions", icon=":material/history:")
     st.stop()
-runs = jobs.list_runs(workspace)
 if not runs:
     st.info("No run yet." + (" Launch one." if person.may(Permission.TRAIN) else " A data lead launches them."), icon=":material/model_training:")
     st.stop()
-ids = [r.run_id for r in runs]
-if st.query_params.get("run") not in ids:
-    if "run" in st.query_params:
-        st.warning("The run of this link is not in this workspace; the newest one is shown.")
-    st.query_params["run"] = ids[0]
+run_id = named_in_url("run", [r.run_id for r in runs])
 left, right = st.columns([2, 3], gap="medium")
 with left:
     for run in runs[:30]:
-        with st.container(border=run.run_id == st.query_params["run"]):
+        with st.container(border=run.run_id == run_id):
             st.page_link("app_pages/train.py", label=f"**{run.run_id}**", query_params={"run": run.run_id}, icon=":material/model_training:")
             kind = "" if run.config is None else f"{run.config.folds} folds" if run.config.folds else "hold-out"
             mark = " :violet-badge[exploratory]" if run.config and run.config.exploratory else ""
             st.markdown(f"{_STATES[run.status.state]}{mark} {kind}")
 with right:
-    run_id = st.query_params["run"]
     st.subheader(run_id)
     state = next(r.status.state for r in runs if r.run_id == run_id)
     watch(run_id)

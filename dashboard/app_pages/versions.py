@@ -5,6 +5,7 @@ import json
 import streamlit as st
 
 from dashboard import access, cache, charts, faces
+from dashboard.links import named_in_url
 from fercore import versions
 from fercore.domain import Permission
 from fercore.errors import FerError
@@ -66,20 +67,15 @@ if table.empty:
     st.info("No version yet. A data lead freezes one when the labels are ready.", icon=":material/ac_unit:")
     st.stop()
 
-ids = table["version_id"].tolist()
-if st.query_params.get("version") not in ids:
-    if "version" in st.query_params:
-        st.warning("The version of this link is not in this workspace; the newest one is shown.")
-    st.query_params["version"] = ids[0]
+version_id = named_in_url("version", table["version_id"].tolist())
 left, right = st.columns([2, 3], gap="medium")
 with left:
     for row in table.itertuples():
-        with st.container(border=row.version_id == st.query_params["version"]):
+        with st.container(border=row.version_id == version_id):
             st.page_link("app_pages/versions.py", label=f"**{row.version_id}**", query_params={"version": row.version_id}, icon=":material/database:")
             st.markdown(f"{_STATES[row.state]} by {access.plain(row.last_person)}, {row.last_at:%Y-%m-%d %H:%M} UTC")
-chosen = table.set_index("version_id").loc[st.query_params["version"]]
+chosen = table.set_index("version_id").loc[version_id]
 with right:
-    version_id = str(chosen.name)
     st.subheader(f"{version_id} {_STATES[chosen['state']]}")
     counts = json.loads(chosen["counts"])
     with st.container(horizontal=True):
@@ -110,7 +106,7 @@ with right:
             st.caption("Nothing was excluded.")
         else:
             reason = st.selectbox("Reason", reasons.index.tolist(), format_func=lambda r: f"{r}: {reasons[r]:,} faces")
-            faces.wall(cache.by_ids(person, tuple(cache.version_faces(version_id, None, reason, 30))), key="excluded")
+            faces.wall(cache.by_ids(person, tuple(cache.version_faces(version_id, reason, 30))), key="excluded")
     elif view == "Timeline":
         st.dataframe(timeline, hide_index=True, column_order=["recorded_at", "act", "person", "role", "authentication", "reason"],
                      column_config={"recorded_at": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm:ss")})

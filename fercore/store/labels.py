@@ -105,11 +105,3 @@ def history(store: Store, image_id: str) -> pd.DataFrame:
         LEFT JOIN facts.label_event AS t ON t.event_id = e.target
         WHERE e.image_id = $id ORDER BY e.seq DESC
     """, {"id": image_id})
-
-
-def recent(store: Store, limit: int = 10) -> pd.DataFrame:
-    """The last acts of people on labels, counted by person and hour."""
-    return store.frame("""
-        SELECT p.name, count(*) AS events, max(e.recorded_at) AS last_at FROM facts.label_event AS e
-        JOIN people AS p ON p.person_id = e.person_id GROUP BY p.name ORDER BY last_at DESC LIMIT $n
-    """, {"n": limit})

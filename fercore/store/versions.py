@@ -76,10 +76,7 @@ def composition(store: Store, version_id: str) -> pd.DataFrame:
                        "GROUP BY ALL ORDER BY ALL", {"id": version_id})
 
 
-def samples_in(store: Store, version_id: str, *, label: str | None, exclusion: str | None, limit: int) -> list[str]:
-    """Sample ids of a version by label (included rows) or by reason of exclusion."""
-    return [r[0] for r in store.rows("""
-        SELECT sample_id FROM version_samples WHERE version_id = $id
-          AND CASE WHEN $exclusion IS NULL THEN exclusion IS NULL AND ($label IS NULL OR label = $label) ELSE exclusion = $exclusion END
-        ORDER BY sample_id LIMIT $n
-    """, {"id": version_id, "label": label, "exclusion": exclusion, "n": limit})]
+def excluded_samples(store: Store, version_id: str, exclusion: str, limit: int) -> list[str]:
+    """Ids of samples that were left out of a version for this reason."""
+    return [r[0] for r in store.rows("SELECT sample_id FROM version_samples WHERE version_id = $id AND exclusion = $exclusion "
+                                     "ORDER BY sample_id LIMIT $n", {"id": version_id, "exclusion": exclusion, "n": limit})]

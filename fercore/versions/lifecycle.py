@@ -13,8 +13,6 @@ from fercore.store import versions as table
 from fercore.versions import files
 from fercore.versions.recipe import Recipe, apply
 
-STATES = ("frozen", "in_review", "approved", "rejected")
-
 
 def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
     """Builds a version from what the store holds now and returns its id. Nothing changes it afterwards.
