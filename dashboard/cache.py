@@ -3,15 +3,21 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import streamlit as st
 
+from dashboard.components import loop
 from fercore import bias, curation, evaluation, jobs, people
+from fercore.curation import Campaign, adjudication, campaigns, quality, rules
+from fercore.curation import schemes as book
 from fercore.domain import Filter, Order, Person, Workspace
 from fercore.evaluation import Estimate
 from fercore.evaluation.record import record_finished
+from fercore.schemes import Scheme
 from fercore.store import Store, findings, labels, runs, samples, versions
 from fercore.training.rundir import Run
 
@@ -45,14 +51,16 @@ def reader(*subjects: str, entries: int = 64) -> Callable[[Callable[Concatenate[
     """
 
     def wrap(function: Callable[Concatenate[Store, P], T]) -> Callable[P, T]:
-        @st.cache_resource(max_entries=entries, show_spinner=False)
-        def cached(name: str, root: str, revision: int, args: tuple, kwargs: dict) -> T:  # type: ignore[type-arg]
+        def found(root: str, revision: int, args: tuple, kwargs: dict) -> T:  # type: ignore[type-arg]
             return function(store(), *args, **kwargs)
+
+        # Streamlit names a cache by module and qualified name: without one of its own, every reader would empty the others' caches.
+        found.__module__, found.__qualname__ = function.__module__, function.__qualname__
+        cached = st.cache_resource(max_entries=entries, show_spinner=False)(found)
 
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
             opened = store()
-            revision = opened.revision(*subjects) if subjects else 0
-            return cached(function.__qualname__, str(opened.workspace.root), revision, args, kwargs)
+            return cached(str(opened.workspace.root), opened.revision(*subjects) if subjects else 0, args, kwargs)
 
         return call
 
@@ -70,10 +78,78 @@ def overview(store: Store) -> tuple[dict[str, int], pd.DataFrame, pd.DataFrame]:
     return samples.overview(store), samples.class_counts(store), findings.summary(store)
 
 
-@reader("samples", "labels", "findings")
-def progress(store: Store, person: Person, queue: curation.Queue) -> tuple[int, int]:
-    """(done by this person, waiting for this person)."""
-    return curation.progress(store, person, queue)
+@reader("campaigns", "schemes", entries=512)
+def campaigns_for(store: Store, person: Person, place: str) -> dict[str, Campaign]:
+    return curation.for_person(store, person, place)
+
+
+@reader("campaigns", "schemes")
+def all_campaigns(store: Store) -> dict[str, tuple[Campaign, campaigns.State]]:
+    return campaigns.listed(store)
+
+
+@reader("campaigns", "schemes", entries=512)
+def asked(store: Store, person: Person, campaign_id: str, campaign: Campaign) -> tuple[campaigns.Ask, tuple[loop.Question, ...]]:
+    """What a campaign asks, for queries and for the component."""
+    return curation.ask(store, person, campaign_id, campaign), tuple(loop.question(*q) for q in campaigns.questions(store, campaign))
+
+
+@reader("samples", "labels", "findings", "campaigns", entries=256)
+def campaign_counts(store: Store, person: Person, campaign_id: str) -> dict[str, Any]:
+    """How a campaign stands for this person."""
+    return curation.counts(store, person, campaign_id)
+
+
+@reader("samples", entries=256)
+def pixels(store: Store, image_ids: tuple[str, ...]) -> dict[str, bytes]:
+    """image_id -> 2,304 gray bytes, in this order."""
+    return {i: p.tobytes() for i, p in zip(image_ids, samples.pixels(store, list(image_ids)), strict=True)} if image_ids else {}
+
+
+@reader("schemes")
+def latest_schemes(store: Store) -> list[Scheme]:
+    return book.latest(store)
+
+
+@reader("schemes")
+def scheme(store: Store, scheme_id: str) -> Scheme:
+    return book.find(store, scheme_id)
+
+
+@reader("samples", entries=1)
+def looks(store: Store) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """(image ids, how they look) of all images, for finding faces that look alike."""
+    ids = samples.image_ids(store)
+    return ids, adjudication.looks(samples.pixels(store, ids))
+
+
+@reader("labels", entries=64)
+def disputed(store: Store, person: Person, field: str, share: float) -> pd.DataFrame:
+    return adjudication.disputed(store, person, field, share=share)
+
+
+@reader("samples", "labels", entries=64)
+def by_images(store: Store, person: Person, image_ids: tuple[str, ...]) -> pd.DataFrame:
+    """One sample of each image, in this order."""
+    return curation.seen_by(store, person, samples.by_ids(store, samples.first_of(store, list(image_ids))))
+
+
+@reader("campaigns", entries=256)
+def gold_of(store: Store, image_id: str) -> list[str]:
+    """The right answers on the expression of a gold face; empty for other faces."""
+    return campaigns.gold_of(store, image_id)
+
+
+@reader("labels", entries=256)
+def own_vote(store: Store, person: Person, image_id: str) -> str | None:
+    """This person's standing answer on the expression of a face."""
+    return dict(labels.ballots(store, image_id, "expression")).get(person.person_id)
+
+
+@reader("labels", "people", entries=256)
+def comments(store: Store, image_id: str | None = None, addressee: str | None = None) -> pd.DataFrame:
+    """Comments on a face, or those that wait in a person's inbox."""
+    return labels.comments(store, image_id=image_id, addressee=addressee)
 
 
 @reader("samples", "findings")
@@ -175,3 +251,93 @@ def bias_of(store: Store, run_id: str, by: tuple[str, ...], minimum: int) -> bia
 def bias_change(store: Store, before: str, after: str, by: tuple[str, ...], minimum: int) -> bias.BeforeAfter:
     frame = predictions(before)
     return bias.before_after(frame, predictions(after), evaluation.classes_of(frame), by, minimum)
+
+
+@reader("schemes")
+def known_schemes(store: Store) -> dict[str, Scheme]:
+    """Every version of every scheme."""
+    return book.known(store)
+
+
+@reader("schemes", "people")
+def scheme_history(store: Store, scheme_id: str) -> pd.DataFrame:
+    return book.history(store, scheme_id)
+
+
+@reader("schemes", "people")
+def guidelines(store: Store, scheme_id: str) -> dict[str, book.Guideline]:
+    return book.guidelines(store, scheme_id)
+
+
+@reader("examples", "samples")
+def examples(store: Store, person: Person, scheme_id: str) -> pd.DataFrame:
+    """Example faces of a scheme: image_id, value, sample_id, gray48."""
+    return book.examples(store, person, scheme_id)
+
+
+@reader("samples", "labels", "schemes")
+def map_preview(store: Store, person: Person, source: str, target: str, steps: tuple[book.Step, ...]) -> pd.DataFrame:
+    return book.map_preview(store, person, source, target, steps)
+
+
+@reader("samples", "labels", "schemes")
+def scheme_cell(store: Store, person: Person, scheme_id: str, class_id: str) -> list[str]:
+    """Sample ids of faces whose class is `class_id` now."""
+    return book.cell(store, person, scheme_id, class_id)
+
+
+@reader("schemes")
+def scheme_maps(store: Store) -> list[book.SchemeMap]:
+    return book.maps(store)
+
+
+@reader("labels", "campaigns")
+def quality_choices(store: Store, person: Person) -> tuple[list[str], dict[str, str], list[str]]:
+    """(fields, campaigns by id, weeks) with votes."""
+    return quality.choices(store, person)
+
+
+@reader("labels", "people", "campaigns", "schemes")
+def quality_of(store: Store, person: Person, scope: quality.Scope) -> quality.Quality:
+    return quality.quality(store, person, scope)
+
+
+@reader("labels", "samples", "schemes")
+def annotator_confusion(store: Store, person: Person, scope: quality.Scope, who: str, against: quality.Against) -> tuple[pd.DataFrame, int]:
+    return quality.annotator_confusion(store, person, scope, who, against)
+
+
+@reader("labels", "samples")
+def confusion_faces(store: Store, person: Person, scope: quality.Scope, who: str, against: quality.Against, true: str, given: str) -> list[str]:
+    return quality.confusion_faces(store, person, scope, who, against, true, given)
+
+
+@reader("labels", "campaigns")
+def my_progress(store: Store, person: Person, field: str) -> quality.Progress:
+    return quality.my_progress(store, person, field)
+
+
+@reader("samples", "labels")
+def ballots(store: Store, person: Person, votes: rules.Votes) -> rules.Ballots:
+    return rules.ballots(store, person, votes)
+
+
+@reader("samples", "labels")
+def rule_summary(store: Store, person: Person, votes: rules.Votes) -> pd.DataFrame:
+    return rules.summary(ballots(person, votes))
+
+
+@reader("samples", "labels")
+def rule_diff(store: Store, person: Person, votes: rules.Votes, rule_a: str, rule_b: str) -> pd.DataFrame:
+    return rules.compared(ballots(person, votes), rule_a, rule_b)
+
+
+@reader("samples", "labels")
+def rule_cell(store: Store, person: Person, votes: rules.Votes, rule_a: str, rule_b: str, outcome_a: str, outcome_b: str) -> list[str]:
+    """Sample ids of one cell of a diff."""
+    return list(rules.cell(ballots(person, votes), rule_a, rule_b, outcome_a, outcome_b)["sample_id"])
+
+
+@reader("labels")
+def my_fields(store: Store, person: Person) -> list[str]:
+    return quality.my_fields(store, person)

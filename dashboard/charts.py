@@ -1,5 +1,6 @@
 """Data frame -> plotly figure, pure; and the one way a figure is drawn."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,18 +9,18 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from fercore.evaluation import Estimate
-from fercore.schemes import FER8
+from fercore.schemes import CLASSES, FER8
 
 _CONFIG = {"displaylogo": False, "modeBarButtons": [["toImage"]], "toImageButtonOptions": {"format": "svg", "scale": 2}}
 NO_LABEL = "no label"
 
 
 def name_of(class_id: str | None) -> str:
-    return FER8[class_id].name if class_id in FER8.ids else (class_id or NO_LABEL)
+    return CLASSES[class_id].name if class_id in CLASSES else (class_id or NO_LABEL).replace("_", " ")
 
 
 def colour_of(class_id: str | None) -> str:
-    return FER8[class_id].colour if class_id in FER8.ids else "#666666"
+    return CLASSES[class_id].colour if class_id in CLASSES else "#666666"
 
 
 def draw(figure: go.Figure, key: str, *, height: int = 300, select: bool = False) -> list[dict[str, Any]]:
@@ -100,4 +101,37 @@ def whiskers(names: list[str], estimates: list[Estimate], colours: list[str], ti
                        hovertemplate="%{y}: %{customdata}<extra></extra>")
     figure.update_xaxes(title=title, ticksuffix=" %")
     figure.update_yaxes(autorange="reversed")
+    return figure
+
+
+def vote_bars(votes: Sequence[tuple[str, int]]) -> go.Figure:
+    """Bars of (value, count), lying, the commonest on top."""
+    values = [v for v, _ in votes][::-1]
+    figure = go.Figure(go.Bar(y=[name_of(v) for v in values], x=[n for _, n in votes][::-1], orientation="h", text=[n for _, n in votes][::-1],
+                              marker_color=[colour_of(v) for v in values], cliponaxis=False, hovertemplate="%{y}: n = %{x}<extra></extra>"))
+    figure.update_xaxes(rangemode="tozero", title="votes", dtick=1 if max((n for _, n in votes), default=0) < 12 else None)
+    return figure
+
+
+def over_time(estimates: dict[str, Estimate], title: str, *, percent: bool = False) -> go.Figure:
+    """Points with interval whiskers in the order of `estimates`; a gap where one has no value."""
+    factor = 100 if percent else 1
+    values, lows, highs = (np.array([np.nan if getattr(e, part) is None else getattr(e, part) * factor for e in estimates.values()], dtype=float)
+                           for part in ("value", "low", "high"))
+    figure = go.Figure()
+    figure.add_scatter(x=list(estimates), y=values, mode="markers+lines", marker={"color": "#0072B2", "size": 9}, line={"width": 1},
+                       customdata=[e.percent() if percent else e.number() for e in estimates.values()],
+                       error_y={"type": "data", "symmetric": False, "array": highs - values, "arrayminus": values - lows, "thickness": 1.6,
+                                "color": "#7F8A99"},
+                       hovertemplate="%{x}: %{customdata}<extra></extra>")
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(title=title, ticksuffix=" %" if percent else "")
+    return figure
+
+
+def count_bars(names: list[str], counts: list[int], title: str) -> go.Figure:
+    """Bars of counts in one colour, e.g. by day."""
+    figure = go.Figure(go.Bar(x=names, y=counts, marker_color="#0072B2", hovertemplate="%{x}: n = %{y:,}<extra></extra>"))
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(title=title, rangemode="tozero")
     return figure

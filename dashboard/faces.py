@@ -11,8 +11,12 @@ from PIL import Image
 from dashboard import access, cache
 from dashboard.charts import colour_of, name_of
 from dashboard.components.face_grid import Tile, face_grid
+from fercore import curation
 from fercore.audit import KINDS
-from fercore.domain import SIDE
+from fercore.curation import campaigns
+from fercore.curation import schemes as book
+from fercore.domain import SIDE, Permission
+from fercore.errors import FerError
 
 
 def wall(rows: pd.DataFrame, key: str, *, scale: int = 2, second: dict[str, str] | None = None, notes: dict[str, str] | None = None) -> None:
@@ -81,6 +85,57 @@ def face_dialog(sample_id: str) -> None:
         st.markdown("**History**")
         st.dataframe(history.assign(active=history["active"].map({True: "stands", False: "undone or replaced"})), hide_index=True,
                      column_config={"recorded_at": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm:ss"), "active": "state"})
+    _own_answer(str(face["image_id"]))
+    if access.actor().may(Permission.PLAN):
+        _gold(str(face["image_id"]))
+    _comments(str(face["image_id"]), bool(face["open"]))
+
+
+def _own_answer(image_id: str) -> None:
+    """Who has voted on a face may change the vote here."""
+    person = access.actor()
+    mine = cache.own_vote(person, image_id)
+    if mine is None:
+        return
+    ids = sorted(book.values_of(cache.store(), "expression"))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        value = st.selectbox("Your answer", ids, index=ids.index(mine), format_func=lambda v: name_of(v).capitalize(), width=240)
+        if st.button("Change my answer", disabled=value == mine):
+            curation.revise(cache.store(), person, image_id, "expression", value)
+            st.rerun(scope="fragment")
+
+
+def _gold(image_id: str) -> None:
+    """Who plans campaigns may say which answers are right on a face; it then checks annotators, hidden among other faces."""
+    person, known = access.actor(), cache.gold_of(image_id)
+    with st.popover("Gold: " + ", ".join(map(name_of, known)) if known else "Gold", icon=":material/verified:"):
+        accept = st.multiselect("Right answers", sorted(book.values_of(cache.store(), "expression")), default=known, format_func=name_of,
+                                key=f"gold-{image_id[:12]}")
+        if st.button("Mark as gold" if accept else "No longer gold", disabled=accept == known):
+            campaigns.set_gold(cache.store(), person, [image_id], "expression", accept, bool(accept))
+            st.rerun(scope="fragment")
+
+
+def _comments(image_id: str, may_read: bool) -> None:
+    """Comments on a face, and a line for one more. Comments can tell an answer: they are hidden with the answers."""
+    person = access.actor()
+    if may_read:
+        for row in cache.comments(image_id=image_id).itertuples():
+            st.markdown(f"**{access.plain(str(row.name))}** {access.plain(row.text)}")
+    if not person.may(Permission.LABEL):
+        return
+    with st.form(f"comment-{image_id[:12]}", border=False, clear_on_submit=True):
+        text = st.text_input("Comment", max_chars=500, placeholder="Leave a comment on this face", label_visibility="collapsed")
+        others = {p.person_id: p.name for p in cache.everyone() if p.person_id != person.person_id}
+        to = st.selectbox("For the inbox of", [None, *others], label_visibility="collapsed",
+                          format_func=lambda i: "a note on the face, for nobody in particular" if i is None else f"for {others[i]}")
+        if st.form_submit_button("Comment", icon=":material/comment:"):
+            try:
+                curation.comment(cache.store(), person, image_id, text, to)
+            except FerError as error:
+                st.error(str(error))
+            else:
+                st.rerun(scope="fragment")
 
 
 def _text(value: object) -> str | None:

@@ -1,81 +1,131 @@
-"""The labeling loop on a page: wires the component to the store, one transaction a flush."""
+"""The labeling loop on a page: a campaign, its component, and one transaction a flush."""
 
 import hashlib
+from typing import Any
 
 import streamlit as st
 
 from dashboard import access, cache
-from dashboard.charts import name_of
-from dashboard.components.label_grid import Choice, Face, Flag, Question, label_grid, pending
-from dashboard.state import Handed, session
+from dashboard.components import loop
+from dashboard.components.label_grid import check_keys, label_grid
+from dashboard.components.verify_grid import verify_grid
+from dashboard.state import session
 from fercore import curation
-from fercore.audit import KINDS
-from fercore.domain import Permission
+from fercore.curation import Campaign, past
+from fercore.domain import Permission, Person
 from fercore.errors import FerError
-from fercore.schemes import FER7, FLAGS, Scheme
+from fercore.schemes import FLAGS
+from fercore.store import Store, settings
 
-BATCH = 160  # faces handed to the browser at a time
-FLAG_BUTTONS = tuple(Flag(f"flag_{name}", label, key) for name, (label, key) in FLAGS.items())
+FLAG_BUTTONS = tuple(loop.Flag(f"flag_{name}", label, key) for name, (label, key) in FLAGS.items())
 
 
-def page(title: str, caption: str, *schemes: Scheme) -> None:
-    """A labeling page that asks one question a scheme."""
-    access.actor().require(Permission.LABEL)
+def page(place: str, title: str, caption: str, nothing: str, note: str = "") -> None:
+    """A labeling page: choose one of the open campaigns of this place ("label", "tag" or "verify"), and work on it."""
+    person = access.actor()
+    person.require(Permission.LABEL)
     header = st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute")
     header.title(title)
     if not cache.options()["sources"]:
         access.no_faces_yet()
+    open_here = cache.campaigns_for(person, place)
+    if not open_here:
+        st.info(nothing, icon=":material/inventory_2:")
+        if person.may(Permission.PLAN):
+            st.page_link("app_pages/campaigns.py", label="Plan a campaign", icon=":material/campaign:")
+        st.stop()
+    if st.query_params.get("campaign") not in open_here:
+        if wanted := st.query_params.get("campaign"):
+            st.warning(f"The campaign {access.plain(wanted)} is not open to you here; another one is shown.")
+        st.query_params["campaign"] = next(iter(open_here))
     with header:
-        queue = choose_queue(tuple(s.field for s in schemes))
-    st.caption(caption)
-    labeling(queue, tuple(question(s) for s in schemes), FLAG_BUTTONS)
+        ids = list(open_here)
+        chosen = st.selectbox("Campaign", ids, index=ids.index(st.query_params["campaign"]), format_func=lambda i: open_here[i].name,
+                              label_visibility="collapsed", width=380)
+    if chosen != st.query_params["campaign"]:
+        st.query_params["campaign"] = chosen
+    if caption:
+        st.caption(caption)
+    working(chosen, open_here[chosen], note)
 
 
-def question(scheme: Scheme) -> Question:
-    return Question(scheme.field, scheme.name, tuple(Choice(c.class_id, c.name, c.colour, c.keys) for c in scheme.classes))
-
-
-def choose_queue(fields: tuple[str, ...]) -> curation.Queue:
-    """Lets the person narrow what is labelled; the choice stands in the URL."""
-    found = cache.options()["findings"]
-    with st.popover("Which faces", icon=":material/filter_list:"):
-        label = st.selectbox("Labelled by the source as", [None, *FER7.ids], format_func=lambda c: "any" if c is None else name_of(c),
-                             key="of_label", bind="query-params")
-        finding = st.selectbox("With finding", [None, *found], format_func=lambda k: "any" if k is None else KINDS[k],
-                               key="of_finding", bind="query-params")
-    return curation.Queue(fields, label, finding)
+def journal_of(store: Store, person: Person) -> str:
+    """Names the journal in the browser: another workspace served from this address must not be sent these events, nor another person."""
+    return f"{hashlib.sha256(str(store.workspace.root).encode()).hexdigest()[:12]}-{person.person_id}"
 
 
 @st.fragment
-def labeling(queue: curation.Queue, questions: tuple[Question, ...], flags: tuple[Flag, ...]) -> None:
+def working(campaign_id: str, campaign: Campaign, note: str) -> None:
     """Everything a flush needs happens in this fragment: record, read the acknowledgement back, answer with faces if asked."""
     person, store = access.actor(), cache.store()
-    # Names the journal in the browser: another workspace served from this address must not be sent these events.
-    place = hashlib.sha256(str(store.workspace.root).encode()).hexdigest()[:12]
-    name = f"{place}-{person.person_id}-{'-'.join(queue.fields)}-{queue.label or 'any'}-{queue.finding or 'any'}"
-    key = f"labeling-{name}"
-    report = pending(key, name)
+    journal = journal_of(store, person)
+    key = f"labeling-{campaign_id}-{journal}"
+    report = loop.pending(key, journal)
     receipt = curation.Receipt()
     try:
         receipt = curation.record(store, person, list(report.events)) if report.events else receipt
     except FerError as error:  # the loop stays: the browser keeps its answers and sends them again
         st.error(f"Not saved yet. {error}", icon=":material/error:")
-    state = session().handed.setdefault(name, Handed())
-    if state.total is None:
-        done, waiting = curation.progress(store, person, queue)
-        state.total = done + waiting
-
-    def fetch() -> list[Face]:
-        if state.client not in ("", report.client):
-            state.images.clear()  # another tab or a reload: it holds no faces yet
-        state.client = report.client
-        rows = curation.waiting(store, person, queue, held=state.images, limit=BATCH)
-        state.images += rows["image_id"].tolist()
-        return [Face(i, bytes(p)) for i, p in zip(rows["image_id"], rows["gray48"], strict=True)]
-
-    batch = state.served.answer(report, fetch)
-    label_grid(key=key, journal=name, report=report, questions=questions, flags=flags, batch=batch, total=state.total,
-               done=curation.answered(store, person, queue), acked=receipt.acked, refused=receipt.refused,
-               empty="No face waits for you in this queue")
+    ask, asked = cache.asked(person, campaign_id, campaign)
+    grid = campaign.grid
+    common: dict[str, Any] = {
+        "key": key, "journal": journal, "page": campaign_id, "report": report, "note": note, "acked": receipt.acked, "refused": receipt.refused,
+        "batch": batch(store, person, campaign_id, report), "past": earlier(store, person, campaign_id, tuple(q.field for q in asked), report),
+        "lost": curation.heartbeat(store, person, ask, report.client) if report.client else [],
+        "done": (done := curation.done(store, person, ask)), "total": total(store, person, campaign_id, done)}
+    common["empty"] = curation.why_empty(store, person, campaign_id) if common["batch"] and not common["batch"].faces else ""
+    if grid:
+        claim = next((c for c in asked[0].choices if c.value == campaign.claim), None)
+        verify_grid(question=asked[0], claim=claim, **common)
+    else:
+        keys = personal_keys(store, person, asked, report, receipt)
+        label_grid(questions=asked, flags=FLAG_BUTTONS, keys=keys, second=campaign.second, **common)
 
 
+def batch(store: Store, person: Person, campaign_id: str, report: loop.Report) -> loop.Batch | None:
+    """The block that the browser asks for; the same one until it asks for another."""
+    if report.want is None or not report.client:
+        return None
+    block = curation.block(store, person, campaign_id, report.client, report.want)
+    return loop.Batch(report.want, tuple(loop.Face(r.image_id, bytes(r.gray48), dict(r.answers) if isinstance(r.answers, dict) else {})
+                                         for r in block.faces.itertuples()), block.lease_id)
+
+
+def earlier(store: Store, person: Person, campaign_id: str, fields: tuple[str, ...], report: loop.Report) -> loop.Past | None:
+    """The page of earlier gestures that the browser asks for, so that undo reaches back to the first answer."""
+    if report.past is None or not report.client:
+        return None
+    done, undone, more = past.page(store, person, campaign_id, fields, report.past, before=report.client)
+    acts = [a for unit in [*done, *undone] for a in unit]
+
+    def gestures(units: list[past.Unit]) -> tuple[loop.Gesture, ...]:
+        return tuple(loop.Gesture(a.image_id, tuple(a.events), a.before, a.after, a.passed_before, a.passed_after) for u in units for a in u)
+
+    pixels = cache.pixels(tuple(dict.fromkeys(a.image_id for a in acts)))
+    standing = {a.image_id: a.after for unit in done for a in unit} | {a.image_id: a.before for unit in undone[:1] for a in unit}
+    return loop.Past(report.past, gestures(done), gestures(undone),
+                     tuple(loop.Face(i, p, standing.get(i, {})) for i, p in pixels.items()), more)
+
+
+def total(store: Store, person: Person, campaign_id: str, done: int) -> int:
+    """Faces of the campaign for this person, counted when the page is opened."""
+    known = session().totals
+    if campaign_id not in known:
+        n = curation.counts(store, person, campaign_id)
+        known[campaign_id] = done + int(n["open"]) + int(n["mine"])
+    return known[campaign_id]
+
+
+def personal_keys(store: Store, person: Person, asked: tuple[loop.Question, ...], report: loop.Report, receipt: curation.Receipt) -> dict[str, Any]:
+    """The person's own keys for these questions; what the browser sends is checked and kept, or refused in the receipt."""
+    name = f"keys:{'+'.join(q.field for q in asked)}"
+    known = session().keys
+    if name not in known:
+        known[name] = settings.load(store, person, name) or {}
+    if report.keys is not None and report.keys != known[name]:
+        try:
+            known[name] = check_keys(asked, FLAG_BUTTONS, report.keys)
+            settings.save(store, person, name, known[name])
+        except FerError as error:
+            receipt.refused["keys"] = str(error)
+    return known[name]

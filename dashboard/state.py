@@ -1,30 +1,24 @@
 """What one browser session remembers. The only file that touches st.session_state for anything that is not a widget."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import streamlit as st
 
-from dashboard.components.label_grid import Served
+from dashboard.components.loop import Face
 from fercore.domain import Person
 
 
 @dataclass
-class Handed:
-    """What one labeling queue gave to the browser of this session."""
-
-    served: Served = field(default_factory=Served)
-    client: str = ""
-    images: list[str] = field(default_factory=list)
-    total: int | None = None  # faces in the queue when the page was opened
-
-
-@dataclass
 class Session:
-    """One tab: who acts, and its labeling queues by name."""
+    """One tab: who acts, and what was counted or loaded once."""
 
     person: Person | None = None
     switching: bool = False  # the person left the profile: do not take the remembered one
-    handed: dict[str, Handed] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=dict)  # faces of a campaign when its page was opened
+    keys: dict[str, dict[str, Any]] = field(default_factory=dict)  # the person's own key maps
+    practice: dict[tuple[str, str, int | None], tuple[Face, ...]] = field(default_factory=dict)  # faces of a practice round, by scheme, client, batch
+    passed_over: set[str] = field(default_factory=set)  # faces a reviewer left for later
     watching: set[str] = field(default_factory=set)  # runs that were going on when they were last drawn
 
 
@@ -34,3 +28,8 @@ def session() -> Session:
         st.session_state["session"] = Session()
     found: Session = st.session_state["session"]
     return found
+
+
+def forget_session() -> None:
+    """Somebody leaves the profile: nothing of theirs stays."""
+    st.session_state["session"] = Session(switching=True)

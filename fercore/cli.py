@@ -1,6 +1,7 @@
 """fercore: stdout is data (--json everywhere), stderr is narration and progress. Errors end with exit code 2."""
 
 import errno
+import getpass
 import importlib.metadata
 import importlib.util
 import json
@@ -8,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+import tomllib
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +20,17 @@ import pandas as pd
 import typer
 from tqdm import tqdm
 
+from fercore import accounts, evaluation, ingest, jobs, people, schemes, versions
 from fercore import audit as auditing
 from fercore import bias as biasing
 from fercore import demo as demonstration
-from fercore import evaluation, ingest, jobs, people, schemes, versions
+from fercore.curation import quality
+from fercore.curation import rules as decision_rules
+from fercore.curation import schemes as scheme_book
 from fercore.domain import Person, Role, Workspace
-from fercore.errors import FerError, WorkspaceError
+from fercore.errors import BadInput, FerError, NotAllowed, WorkspaceError
 from fercore.models import MODELS
-from fercore.store import Store, query_sealed
+from fercore.store import Store, labels, query_sealed
 from fercore.store import versions as version_table
 from fercore.training.config import run_config
 from fercore.training.rundir import Run
@@ -33,10 +38,16 @@ from fercore.training.rundir import Run
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 importing = typer.Typer(no_args_is_help=True, help="Bring faces, votes and tags in.")
 versioning = typer.Typer(no_args_is_help=True, help="Freeze, read and decide on dataset versions.")
+ruling = typer.Typer(no_args_is_help=True, help="Rules from votes to labels: list, apply, compare.")
 running = typer.Typer(invoke_without_command=True, help="List, show, cancel and resume training runs.")
 app.add_typer(importing, name="import")
 app.add_typer(versioning, name="version")
 app.add_typer(running, name="runs")
+app.add_typer(ruling, name="rules")
+labelling = typer.Typer(invoke_without_command=True, help="List and show label schemes; map one to another.")
+app.add_typer(labelling, name="schemes")
+members = typer.Typer(invoke_without_command=True, help="Who works here, in which role, and how they sign in.")
+app.add_typer(members, name="people")
 
 Where = Annotated[Path, typer.Option("--workspace", envvar="FERCORE_WORKSPACE", help="The workspace folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -117,18 +128,29 @@ def demo(workspace: Where = Path("data/demo"), faces: Annotated[int, typer.Optio
 
 
 @app.command()
-def serve(workspace: Where = DEFAULT, port: int = 8501, browser: Annotated[bool, typer.Option(help="Open the browser.")] = True) -> None:
-    """Open the dashboard on 127.0.0.1."""
-    Store(Workspace(workspace)).close()  # says in one line who holds it, before a server starts
+def serve(workspace: Where = DEFAULT, port: int = 8501, browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+          host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine only when people sign in.")] = "127.0.0.1",
+          secrets: Annotated[Path | None, typer.Option(help="Streamlit's secrets.toml with [auth], for sign-in through a provider.")] = None) -> None:
+    """Open the dashboard, on 127.0.0.1 unless told."""
     found = importlib.util.find_spec("dashboard")  # found, not imported: the core runs without the dashboard
     if found is None or found.origin is None:
         raise WorkspaceError("The dashboard is not installed", "The package dashboard was not found", "Install the project with pip install -e .")
     here = Path(found.origin).parent
-    address = f"http://127.0.0.1:{port}"
-    say(f"fercore: {address}, workspace {workspace}. Stop with Ctrl-C.")
+    files = [secrets] if secrets else [Path.home() / ".streamlit/secrets.toml", here.parent / ".streamlit/secrets.toml"]
+    provider = any(_has_provider(path) for path in files if secrets or path.is_file())
+    with Store(Workspace(workspace)) as store:  # says in one line who holds it, before a server starts
+        how = accounts.mode(store, provider)
+    if not accounts.is_loopback(host):
+        if how == "local":
+            raise NotAllowed("Nobody signs in here yet", f"On {host} others could reach the dashboard and act as anybody",
+                             "Give a data lead a password first (fercore people password NAME), or serve on 127.0.0.1")
+        say(f"fercore: {host} is reached without TLS; unless a proxy with TLS stands in front, passwords and faces travel in the clear.")
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    say(f"fercore: {address}, workspace {workspace}, sign-in: {how}. Stop with Ctrl-C.")
     environment = {**os.environ, "FERCORE_WORKSPACE": str(workspace.absolute())}
-    command = [sys.executable, "-m", "streamlit", "run", str(here / "app.py"), "--server.port", str(port), "--server.address", "127.0.0.1",
-               "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none"]
+    command = [sys.executable, "-m", "streamlit", "run", str(here / "app.py"), "--server.port", str(port), "--server.address", host,
+               "--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none",
+               *(["--secrets.files", str(secrets.absolute())] if secrets else [])]
     process = subprocess.Popen(command, cwd=here.parent, env=environment)
     try:
         if browser:
@@ -139,9 +161,18 @@ def serve(workspace: Where = DEFAULT, port: int = 8501, browser: Annotated[bool,
         process.wait()
 
 
+def _has_provider(path: Path) -> bool:
+    """Whether a secrets file configures sign-in. Raises: BadInput: it cannot be read."""
+    try:
+        return bool(tomllib.loads(path.read_text(encoding="utf-8")).get("auth"))
+    except (OSError, ValueError) as error:
+        raise BadInput("The secrets cannot be read", f"{path}: {error}", "Give a TOML file with a section [auth]") from error
+
+
 @app.command()
-def doctor(workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Versions, device, and the health of the workspace."""
+def doctor(workspace: Where = DEFAULT, rebuild: Annotated[bool, typer.Option(help="Fold the current votes anew from the label events.")] = False,
+           as_json: AsJson = False) -> None:
+    """Versions, device, and the health of the workspace: dataset versions, the hash chain over label events, current votes against events."""
     import torch
 
     facts: dict[str, Any] = {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in (
@@ -155,6 +186,15 @@ def doctor(workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
             facts["schema"] = store.schema_number()
             facts["samples"] = store.value("SELECT count(*) FROM samples")
             facts["label events"] = store.value("SELECT count(*) FROM label_events")
+            broken, (chained, head) = labels.broken_block(store), labels.chain_head(store)
+            facts["event chain"] = (f"{chained:,} events, head {head[:16] or 'none'}: verified" if broken is None
+                                    else f"broken at events {broken['first_seq']} to {broken['last_seq']}: {broken['what']}")
+            if rebuild:
+                labels.rebuild_standing(store)
+            differing = labels.standing_differences(store)
+            facts["current votes"] = ("equal to the events folded anew" if not differing
+                                      else f"{differing} rows differ from the events; fercore doctor --rebuild mends that")
+            healthy = broken is None and not differing
             listed = version_table.table(store)
             for version_id in listed["version_id"]:
                 recorded = version_table.one(store, version_id)["manifest_sha256"]
@@ -219,15 +259,108 @@ def audit(workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False
     show(found.drop(columns="recorded_at"), as_json)
 
 
-@app.command("people")
-def list_people(add: Annotated[str | None, typer.Option(help="Add a profile of this name.")] = None,
-                role: Annotated[Role, typer.Option(help="Role of the added profile.")] = Role.ANNOTATOR,
-                workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """List the local profiles, or add one."""
-    with opened(workspace, create=add is not None) as store:
-        if add:
-            people.add(store, add, role)
-        show(pd.DataFrame([{"person": p.person_id, "name": p.name, "role": p.role.value} for p in people.everyone(store)]), as_json)
+# ---- people ---------------------------------------------------------------------------------------------------------------------
+
+Name = Annotated[str, typer.Argument(help="The person's name or id.")]
+FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input instead of asking twice.")]
+
+
+def lead(store: Store, person_id: str | None) -> Person:
+    """Who manages people: the machine's data lead until anybody has an account, from then on only who is named."""
+    if person_id is None and accounts.in_use(store):
+        raise NotAllowed("Say who acts", "People of this workspace have accounts", "Name a data lead with --as")
+    return people.find(store, person_id) if person_id else local_lead()
+
+
+def _password(from_stdin: bool) -> str:
+    """A password from standard input, or asked for twice without showing it; never an argument, which other users could read."""
+    if not from_stdin and not sys.stdin.isatty():
+        raise BadInput("No password", "There is no terminal to ask on", "Give it on standard input with --password-stdin")
+    typed = sys.stdin.readline().rstrip("\r\n") if from_stdin else getpass.getpass("Password: ")
+    if not typed:
+        raise BadInput("No password", "Nothing was given", "Give one, or --email for sign-in through a provider")
+    if not from_stdin and getpass.getpass("Again: ") != typed:
+        raise BadInput("The passwords differ", "The second was not the first", "Repeat the command")
+    return typed
+
+
+def _show_people(store: Store, who: Person, as_json: bool) -> None:
+    show(accounts.listing(store, who), as_json)
+
+
+@members.callback()
+def people_default(context: typer.Context, add: Annotated[str | None, typer.Option(help="Add a local profile, without an account.")] = None,
+                   role: Annotated[Role, typer.Option(help="Role of the added profile.")] = Role.ANNOTATOR,
+                   workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    if context.invoked_subcommand is None:
+        with opened(workspace, create=add is not None) as store:
+            if add:
+                people.add(store, add, role)
+            _show_people(store, lead(store, person), as_json)
+
+
+@members.command("list")
+def people_list(workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Who is here, and how they sign in."""
+    with opened(workspace) as store:
+        _show_people(store, lead(store, person), as_json)
+
+
+@members.command("add")
+def people_add(name: str, role: Annotated[Role, typer.Option(help="What the person may do.")] = Role.ANNOTATOR,
+               email: Annotated[str, typer.Option(help="Sign-in through a provider with this verified e-mail; no password is asked for.")] = "",
+               from_stdin: FromStdin = False, workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Add somebody who signs in with a password, or through a provider with --email."""
+    password = _password(from_stdin) if from_stdin or not email else ""
+    with opened(workspace, create=True) as store:
+        who = lead(store, person)
+        accounts.add(store, who, name, role, email=email, password=password)
+        _show_people(store, who, as_json)
+
+
+@members.command("role")
+def people_role(name: Name, role: Role, workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Change what somebody may do."""
+    with opened(workspace) as store:
+        who = lead(store, person)
+        accounts.set_role(store, who, name, role)
+        _show_people(store, who, as_json)
+
+
+@members.command("password")
+def people_password(name: Name, from_stdin: FromStdin = False, workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Give somebody a new password and end their sessions."""
+    with opened(workspace) as store:
+        who = lead(store, person)
+        accounts.set_password(store, who, name, _password(from_stdin))
+        _show_people(store, who, as_json)
+
+
+@members.command("email")
+def people_email(name: Name, email: str, workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Register somebody who is here for sign-in through a provider."""
+    with opened(workspace) as store:
+        who = lead(store, person)
+        accounts.set_email(store, who, name, email)
+        _show_people(store, who, as_json)
+
+
+@members.command("disable")
+def people_disable(name: Name, workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Let somebody act no more; their work stays."""
+    with opened(workspace) as store:
+        who = lead(store, person)
+        accounts.disable(store, who, name)
+        _show_people(store, who, as_json)
+
+
+@members.command("enable")
+def people_enable(name: Name, workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Let somebody act again."""
+    with opened(workspace) as store:
+        who = lead(store, person)
+        accounts.enable(store, who, name)
+        _show_people(store, who, as_json)
 
 
 # ---- versions -------------------------------------------------------------------------------------------------------------------
@@ -302,10 +435,44 @@ def models(as_json: AsJson = False) -> None:
     show(pd.DataFrame([{"model": m.name, "source": m.source, "input": m.input, "parameters": m.parameters(7)} for m in MODELS.values()]), as_json)
 
 
-@app.command("schemes")
-def list_schemes(as_json: AsJson = False) -> None:
-    """The label schemes."""
-    show(pd.DataFrame([{"scheme": s.scheme_id, "field": s.field, "classes": ", ".join(s.ids)} for s in schemes.SCHEMES.values()]), as_json)
+@labelling.callback()
+def list_schemes(context: typer.Context, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    if context.invoked_subcommand is None:
+        known = schemes.SCHEMES
+        if Workspace(workspace).database.exists():
+            with opened(workspace) as store:
+                known = scheme_book.known(store)
+        show(pd.DataFrame([{"scheme": s.scheme_id, "field": s.field, "name": s.name, "classes": ", ".join(s.ids)} for s in known.values()]), as_json)
+
+
+@labelling.command("show")
+def schemes_show(scheme: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """One scheme with its classes and history; a name without @N is its newest version."""
+    with opened(workspace) as store:
+        found = scheme_book.find(store, scheme)
+        history = scheme_book.history(store, scheme)
+    classes = [{"class": c.class_id, "name": c.name, "colour": c.colour, "keys": " ".join(c.keys), "retired": c.retired} for c in found.classes]
+    if as_json:
+        show({"scheme": found.scheme_id, "field": found.field, "name": found.name, "classes": classes, "history": history.to_dict("records")}, True)
+    else:
+        show(pd.DataFrame(classes), False)
+        say(f"{found.scheme_id}: {found.name}, field {found.field}")
+        for row in history.itertuples():
+            say(f"{row.scheme_id} {row.recorded_at:%Y-%m-%d %H:%M} UTC, {row.person} ({row.authentication}): {row.act}")
+
+
+@labelling.command("map")
+def schemes_map(source: str, target: str, file: Annotated[Path, typer.Argument(help="YAML: name, and classes as a list of {from, to, split}.")],
+                preview: Annotated[bool, typer.Option("--preview", help="Say what it would do and save nothing.")] = False,
+                workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Map the classes of one scheme to another, saved under the name in the file; no vote is touched."""
+    name, steps = scheme_book.read_map(versions.read_mapping(file))
+    with opened(workspace) as store:
+        who = actor(store, person)
+        rows = scheme_book.map_preview(store, who, source, target, steps)
+        if not preview:
+            say(f"saved as {scheme_book.save_map(store, who, name, source, target, steps).name}")
+    show(rows, as_json)
 
 
 @app.command()
@@ -425,3 +592,76 @@ def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age_ba
                         "recall": r.macro_recall.percent(), "F1": r.macro_f1.percent()} for r in table.rows]), False)
     for gap in table.gaps:
         print(f"largest gap by {gap.attribute}: {gap.difference.points()} ({gap.highest or '-'} over {gap.lowest or '-'})")
+
+
+# ---- quality of labels ----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def agreement(field: Annotated[str, typer.Option(help="What was asked.")] = "expression",
+              campaign: Annotated[str | None, typer.Option(help="Only votes of this campaign (id).")] = None,
+              week: Annotated[list[str] | None, typer.Option(help="Only votes of this ISO week, such as 2026-W07; repeatable.")] = None,
+              workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Agreement between annotators, known answers met and self-consistency, with n and 95 % intervals."""
+    with opened(workspace) as store:
+        found = quality.quality(store, actor(store, person), quality.Scope(field, campaign, tuple(week or ())))
+    measured = found.agreement
+    if as_json:
+        show({"field": field, "votes": found.votes, "faces": found.faces, "alpha": measured.alpha, "fleiss": measured.fleiss,
+              "fleiss_votes": measured.fleiss_votes, "classes": measured.classes, "fleiss_classes": measured.fleiss_classes,
+              "pairs": [{"first": a, "second": b, "kappa": e} for (a, b), e in measured.pairs.items()], "weeks": measured.weeks,
+              "annotators": found.annotators}, True)
+        return
+    print(f"{found.votes:,} votes on {found.faces:,} faces\nKrippendorff's alpha   {measured.alpha.number()}\nFleiss' kappa          "
+          f"{measured.fleiss.number()}" + (f", faces with {measured.fleiss_votes} votes" if measured.fleiss_votes else ""))
+    tables: dict[str, list[dict[str, Any]]] = {
+        "answers": [{"answer": v, "alpha": e.number(), "Fleiss": measured.fleiss_classes[v].number()} for v, e in measured.classes.items()],
+        "pairs": [{"first": a, "second": b, "kappa": e.number()} for (a, b), e in measured.pairs.items()],
+        "weeks": [{"week": w, "alpha": e.number()} for w, e in measured.weeks.items()],
+        "annotators": [{"annotator": a.name, "votes": a.votes, "gold": a.gold.percent(), "repeats": a.consistency.percent()}
+                       for a in found.annotators]}
+    for title, rows in tables.items():
+        print(f"\n{title}")
+        show(pd.DataFrame(rows), False)
+
+
+VotesOf = Annotated[str, typer.Option("--votes", help="imported, annotators or both.")]
+
+
+def _ballots(workspace: Path, person: str | None, votes: str) -> decision_rules.Ballots:
+    chosen = next((v for v in decision_rules.VOTES if v == votes), None)
+    if chosen is None:
+        raise BadInput("Unknown votes", f"{votes!r} is no kind of votes", f"Choose {', '.join(decision_rules.VOTES)}")
+    with opened(workspace) as store:
+        return decision_rules.ballots(store, actor(store, person), chosen)
+
+
+@ruling.command("list")
+def rules_list(as_json: AsJson = False) -> None:
+    """The rules, what they do and where they come from."""
+    show(pd.DataFrame([{"rule": r.rule_id, "name": r.name, "description": r.description, "source": r.source}
+                       for r in decision_rules.RULES.values()]), as_json)
+
+
+@ruling.command("apply")
+def rules_apply(rule: str, votes: VotesOf = "imported", workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """What a rule makes of every sample: status, and the class where there is one."""
+    decision_rules.rule(rule)
+    show(decision_rules.decided(_ballots(workspace, person, votes), rule), as_json)
+
+
+@ruling.command("diff")
+def rules_diff(rule_a: str, rule_b: str, votes: VotesOf = "imported",
+               cell: Annotated[tuple[str, str] | None, typer.Option(help="List the samples that go from one outcome to another.")] = None,
+               workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """How many samples go from which outcome of one rule to which of another."""
+    decision_rules.rule(rule_a), decision_rules.rule(rule_b)
+    held = _ballots(workspace, person, votes)
+    if cell:
+        show(decision_rules.cell(held, rule_a, rule_b, *cell), as_json)
+        return
+    table = decision_rules.compared(held, rule_a, rule_b)
+    if as_json:
+        show({"from": rule_a, "to": rule_b, "votes": votes, "counts": {a: row.to_dict() for a, row in table.iterrows()}}, True)
+    else:
+        print(table.to_string())

@@ -58,14 +58,18 @@ class Permission(StrEnum):
     LOOK = "look at faces"
     LABEL = "label and tag faces"
     READ_RESULTS = "read results"
+    ADJUDICATE = "adjudicate disagreements"
+    PLAN = "plan labeling campaigns"
     IMPORT = "import and audit data"
     FREEZE = "freeze versions"
     APPROVE = "approve or reject versions"
     TRAIN = "launch and cancel training"
+    PEOPLE = "manage people"
+    SCHEMES = "change label schemes"
 
 
 _ANNOTATOR = frozenset({Permission.LOOK, Permission.LABEL})
-_REVIEWER = _ANNOTATOR | {Permission.READ_RESULTS}
+_REVIEWER = _ANNOTATOR | {Permission.READ_RESULTS, Permission.ADJUDICATE, Permission.PLAN}
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.ANNOTATOR: _ANNOTATOR,
     Role.REVIEWER: _REVIEWER,
@@ -75,11 +79,12 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who acts. In local mode nobody is authenticated, and acts are recorded as such."""
+    """Somebody who acts. `authentication` says what stands behind the name and is recorded with every act; in local mode nothing does."""
 
     person_id: str
     name: str
     role: Role
+    authentication: str = LOCAL
 
     def may(self, permission: Permission) -> bool:
         return permission in PERMISSIONS[self.role]

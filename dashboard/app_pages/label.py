@@ -1,6 +1,6 @@
-"""Relabel: one face, one key."""
+"""First votes: one face, one key."""
 
 from dashboard import labeling
-from fercore.schemes import FER7
 
-labeling.page("Label", "Which expression do you perceive? The given label and other people's votes are not shown.", FER7)
+labeling.page("label", "Label", "Which expression do you perceive? The given label and other people's votes are not shown.",
+              "No labeling campaign is open for you.")

@@ -47,7 +47,8 @@ def freeze_dialog() -> None:
 def decide(version_id: str, act: str, icon: str) -> None:
     """A popover that names the version, takes a reason and asks once."""
     with st.popover(act.capitalize(), icon=icon, type="primary" if act == "approve" else "secondary"):
-        st.markdown(f"**{act.capitalize()} version {version_id}?** It is recorded under {access.plain(person.name)}, local, not authenticated.")
+        st.markdown(f"**{act.capitalize()} version {version_id}?** It is recorded under {access.plain(person.name)}, "
+                    f"{access.plain(person.authentication)}.")
         reason = st.text_area("Reason" + ("" if act == "reject" else " (optional)"), max_chars=1000, key=f"{act}-reason")
         if st.button(f"{act.capitalize()} {version_id}", type="primary"):
             try:

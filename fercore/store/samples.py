@@ -65,8 +65,10 @@ def by_ids(store: Store, sample_ids: list[str]) -> pd.DataFrame:
     """The named samples with pixels, in the order of `sample_ids`."""
     return store.frame("""
         SELECT s.*, i.gray48 FROM (SELECT unnest($ids) AS sample_id, generate_subscripts($ids, 1) AS place) AS wanted
-        JOIN samples AS s ON s.sample_id = wanted.sample_id JOIN facts.image AS i ON i.image_id = s.image_id ORDER BY wanted.place
-    """, {"ids": sample_ids})
+        JOIN facts.described($images) AS s ON s.sample_id = wanted.sample_id
+        JOIN facts.image AS i ON i.image_id = s.image_id ORDER BY wanted.place
+    """, {"ids": sample_ids, "images": [r[0] for r in store.rows(
+        "SELECT DISTINCT image_id FROM facts.sample WHERE sample_id IN (SELECT unnest($ids))", {"ids": sample_ids})]})
 
 
 def copies(store: Store, image_id: str) -> pd.DataFrame:
@@ -86,6 +88,17 @@ def pixels(store: Store, image_ids: list[str]) -> Pixels:
                             else "SELECT image_id, gray48 FROM facts.image", {"ids": image_ids} if len(image_ids) < 1000 else {}))
     flat = np.frombuffer(b"".join(found[i] for i in image_ids), dtype=np.uint8)
     return flat.reshape(-1, SIDE, SIDE)
+
+
+def image_ids(store: Store) -> list[str]:
+    return [r[0] for r in store.rows("SELECT image_id FROM facts.image ORDER BY image_id")]
+
+
+def first_of(store: Store, image_ids: list[str]) -> list[str]:
+    """One sample id of each image, in the order of `image_ids`; images without a sample are left out."""
+    found = dict(store.rows("SELECT image_id, min(sample_id) FROM facts.sample WHERE image_id IN (SELECT unnest($ids)) GROUP BY image_id",
+                            {"ids": image_ids}))
+    return [found[i] for i in image_ids if i in found]
 
 
 def known(w: Writer, batch: pa.Table) -> list[tuple[int, str]]:

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 from uuid_utils import uuid7
 
-from fercore.domain import LOCAL, SPLITS, Permission, Person, slug
+from fercore.domain import SPLITS, Permission, Person, slug
 from fercore.errors import BadInput, Conflict, NotAllowed
 from fercore.schemes import SCHEMES
 from fercore.store import Store, now, samples
@@ -82,4 +82,4 @@ def _move(store: Store, actor: Person, version_id: str, act: str, old: str, new:
 
 def _event(version_id: str, act: str, state: str, sha: str, actor: Person, reason: str | None) -> dict[str, Any]:
     return {"event_id": str(uuid7()), "version_id": version_id, "act": act, "state": state, "manifest_sha256": sha,
-            "person_id": actor.person_id, "role": actor.role.value, "authentication": LOCAL, "reason": reason}
+            "person_id": actor.person_id, "role": actor.role.value, "authentication": actor.authentication, "reason": reason}

@@ -95,6 +95,7 @@ class DelayProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._sockets: list[socket.socket] = []
+        self._down_until = 0.0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -103,6 +104,9 @@ class DelayProxy:
                 near, _ = self._listener.accept()
             except OSError:  # closed
                 return
+            if time.monotonic() < self._down_until:
+                near.close()
+                continue
             try:
                 far = socket.create_connection(self._target)
             except OSError:  # the server is down: so is the proxy, for this connection
@@ -134,8 +138,9 @@ class DelayProxy:
                     return
                 sink.sendall(data)
 
-    def cut(self) -> None:
-        """Breaks every open connection; new ones are still taken."""
+    def cut(self, seconds: float = 0) -> None:
+        """Breaks every open connection and refuses new ones for `seconds`."""
+        self._down_until = time.monotonic() + seconds
         for s in self._sockets:
             with suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)

@@ -8,16 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser_harness import ROOT, DelayProxy, Server
-from playwright.sync_api import Page, expect
+from browser_harness import INIT_SCRIPT, ROOT, DelayProxy, Server
+from hypothesis import given
+from hypothesis import strategies as some
+from playwright.sync_api import Browser, Page, expect
 
 from dashboard.components.face_grid import Tile, face_grid
-from dashboard.components.label_grid import Choice, Face, Flag, LabelReport, Question, Served, _report, label_grid
+from dashboard.components.label_grid import ACTS, Choice, Flag, Question, Report, check_keys, default_keys, effective_keys, label_grid
+from dashboard.components.loop import Batch, Face, Gesture, Past, packed_batch, packed_past, read_report
 from fercore.errors import BadInput
-from fercore.schemes import FER8, FLAGS
+from fercore.schemes import AGE_BANDS, FER8, FLAGS, GENDERS
 
 APP = ROOT / "tests/browser/component_app.py"
 LABEL_KEYS = [(code, c.class_id) for c in FER8.classes for code in c.keys]
+# The entries of all journals of this address.
+JOURNAL = """() => new Promise(done => { const opening = indexedDB.open("fercore"); opening.onsuccess = () => {
+  const all = opening.result.transaction("events").objectStore("events").getAll(); all.onsuccess = () => { opening.result.close(); done(all.result) } } })"""
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +75,11 @@ class Loop:
     def runs(self) -> int:
         return int(self.rows("SELECT count(*) FROM run")[0][0])
 
+    def run_sql(self, sql: str, *values: object) -> None:
+        with sqlite3.connect(self.file, timeout=30) as db:
+            db.execute(sql, values)
+        db.close()
+
     def data(self, name: str) -> str:
         return str(self.page.evaluate(f"grid().dataset.{name}"))
 
@@ -100,7 +111,7 @@ def test_every_key_answers(loop: Loop, app: str) -> None:
     events = loop.saved()
     assert [short(e) for e in events] == [act for _, act in answers]
     assert [e["image_id"] for e in events] == [image for _, image in loop.pressed] == [f"face-{i:04d}" for i in range(len(answers))]
-    assert {e["mode"] for e in events} == {"single"} and {e["target"] for e in events} == {None}
+    assert {e["mode"] for e in events} == {"single"} and {e["target"] for e in events} == {None} and {e["lease"] for e in events} == {"lease-1"}
     assert len({e["event_id"] for e in events} | {e["gesture"] for e in events}) == 2 * len(events)
     assert all(e["event_id"][14] == "7" and e["lead_ms"] >= 120 and e["shown_at"] <= e["decided_at"] for e in events)
 
@@ -218,24 +229,22 @@ def test_sixty_presses_on_a_slow_server(loop: Loop, app: str, delay_proxy: Calla
     assert loop.data("stalls") == "0", "the next faces were there before they were needed, over three batches"
     assert int(loop.data("batch")) >= 4
     assert loop.page.evaluate("grid().getRootNode().activeElement === grid()")
-    assert loop.page.evaluate("Object.keys(localStorage).filter(k => k.startsWith('test:')).length") == 0
+    loop.page.wait_for_function(f"async () => !(await ({JOURNAL})()).length")
 
 
 def test_reload_loses_nothing_and_repeats_nothing(loop: Loop, app: str) -> None:
-    loop.open(app, delay=0)
-    before = loop.rows("SELECT count(*) FROM event")[0][0]
-    loop.open(app, delay=4)
+    loop.open(app, deaf=99)
     loop.press("KeyA", "KeyS", "KeyD", "Space", "KeyF", "KeyZ")
-    assert before == 0 and loop.events() == [], "the server is still busy"
+    assert loop.events() == [], "the server has stored nothing"
     pressed = loop.pressed
-    loop.open(app, delay=0)
+    loop.open(app, deaf=1)  # nor does it hear the first report after the reload
     assert loop.image == "face-0004", "answered faces are not asked again; the undone one is"
     loop.press("KeyJ")
     events = loop.saved()
     assert [e["image_id"] for e in events[:5]] == [image for _, image in pressed[:5]]
     assert [(e["op"], e["target"]) for e in events[5:]] == [("undo", events[4]["event_id"]), ("set", None)]
     assert [e["image_id"] for e in events].count("face-0004") == 3
-    loop.open(app, delay=0)
+    loop.open(app)
     assert loop.image == "face-0005"
     assert loop.data("made") == "0", "nothing is sent twice"
 
@@ -285,10 +294,11 @@ def test_streamlit_hotkeys_stay_quiet(loop: Loop, app: str, key: str) -> None:
     loop.press("KeyA")
     loop.saved()
     loop.until("grid().dataset.batch === '1'")
-    loop.press(key, "KeyS", key, gap=200)
+    then = ["Escape"] * (key == "KeyC")  # it opens the comment field
+    loop.press(key, *then, "KeyS", key, *then, gap=200)
     loop.saved()
     loop.page.mouse.click(900, 705)  # the background of the page
-    loop.press(key, "KeyD", gap=200)
+    loop.press(key, *then, "KeyD", gap=200)
     assert len(loop.saved()) == 3
     assert loop.page.get_by_role("dialog").count() == 0
     numbers = loop.rows("SELECT client, number FROM run WHERE client != ''")
@@ -354,7 +364,7 @@ def test_refused_answer_is_said(loop: Loop, app: str) -> None:
     expect(loop.page.get_by_test_id("problem")).to_have_text("Not saved: this face is closed")
     loop.until("grid().dataset.saved === '2'")
     assert loop.data("refused") == "1" and len(loop.events()) == 2
-    expect(loop.page.get_by_test_id("saved")).to_have_text("Saved 2 of 3, 1 refused")
+    expect(loop.page.get_by_test_id("saved")).to_have_text("2 of 3 saved, 1 refused")
     loop.press("ArrowLeft", "ArrowLeft")
     expect(loop.page.get_by_test_id("answer-expression-sad")).to_have_attribute("aria-pressed", "false")
 
@@ -367,7 +377,7 @@ def test_end_of_the_queue(loop: Loop, app: str) -> None:
     expect(loop.page.get_by_test_id("veil")).to_have_text("No faces are waiting for you here")
     loop.press("KeyF")
     assert len(loop.saved()) == 3
-    expect(loop.page.get_by_test_id("saved")).to_have_text("Saved 3 of 3")
+    expect(loop.page.get_by_test_id("saved")).to_have_text("3 of 3 saved")
     expect(loop.page.get_by_test_id("remaining")).to_have_text("0 remaining")
     before = loop.runs()
     loop.page.get_by_test_id("again").click()
@@ -378,11 +388,459 @@ def test_end_of_the_queue(loop: Loop, app: str) -> None:
     assert loop.image == "face-0002"
 
 
-@pytest.mark.parametrize("name", ["label", "tag"])
+@pytest.mark.parametrize("name", ["label", "tag", "practice"])
 def test_fits_without_scrolling(loop: Loop, app: str, name: str) -> None:
-    loop.open(app, name)
+    loop.open(app, name, note="Answer what you perceive, not what the person may feel.")
+    expect(loop.page.get_by_test_id("note")).to_be_visible()
     assert loop.page.evaluate("grid().getBoundingClientRect().height") <= 560
     assert loop.page.evaluate("(m => m.scrollHeight <= m.clientHeight)(document.querySelector('[data-testid=stMain]'))")
+
+
+def test_second_answers(loop: Loop, app: str) -> None:
+    loop.open(app)
+    loop.press(*[f"Alt+{code}" for code, _ in LABEL_KEYS])  # both keys of a class: set, then clear
+    assert loop.image == "face-0000" and loop.data("undo") == str(len(LABEL_KEYS))
+    button, last = loop.page.get_by_test_id("answer-expression-surprise"), loop.page.get_by_test_id("last")
+    loop.press("Alt+KeyK")
+    expect(button).to_have_class("second")
+    expect(button).to_have_attribute("aria-description", "second answer")
+    expect(last).to_have_text("Last: second Surprise")
+    loop.press("KeyJ", "ArrowLeft", "Alt+KeyJ")
+    assert loop.page.evaluate("grid().classList.contains('shake')"), "it is the first answer already"
+    loop.press("KeyK")  # the second becomes the first
+    loop.press("Alt+KeyL", "Digit0", "ArrowLeft", "Alt+KeyA")
+    loop.press("ArrowRight", "KeyZ", "KeyZ")
+    assert loop.image == "face-0001"
+    expect(loop.page.get_by_test_id("answer-expression-neutral")).to_have_class("undone")
+    second = [("set" if i % 2 == 0 else "unset", "expression_2", value if i % 2 == 0 else None) for i, (_, value) in enumerate(LABEL_KEYS)]
+    events = loop.saved()
+    assert [short(e) for e in events] == [
+        *second, ("set", "expression_2", "surprise"), ("set", "expression", "happy"), ("unset", "expression_2", None), ("set", "expression", "surprise"),
+        ("set", "expression_2", "neutral"), ("unset", "expression_2", None), ("set", "expression", "cannot_tell"),
+        ("undo", "expression", None), ("undo", "expression_2", None), ("undo", "expression_2", None)]
+    became, cannot = events[18:20], events[21:23]
+    assert all(a["gesture"] == b["gesture"] for a, b in (became, cannot))
+    assert [e["target"] for e in events[-3:]] == [cannot[1]["event_id"], cannot[0]["event_id"], events[20]["event_id"]], "the parts of a gesture go together"
+
+
+def test_second_answer_by_button(loop: Loop, app: str) -> None:
+    loop.open(app)
+    second = loop.page.get_by_test_id("second")
+    second.click()
+    expect(second).to_have_attribute("aria-pressed", "true")
+    loop.until("ready()")
+    loop.page.get_by_test_id("answer-expression-sad").click()
+    expect(second).to_have_attribute("aria-pressed", "false")
+    loop.press("KeyA")
+    assert [short(e) for e in loop.saved()] == [("set", "expression_2", "sad"), ("set", "expression", "angry")]
+    loop.open(app, "tag")
+    expect(loop.page.get_by_test_id("second")).to_be_hidden()
+    loop.press("Alt+Digit1", "Alt+KeyQ")
+    assert loop.data("made") == "0", "a second answer is not asked for here"
+
+
+def test_comments(loop: Loop, app: str) -> None:
+    loop.open(app)
+    field = loop.page.get_by_test_id("comment-text")
+    loop.press("KeyA", "KeyC")
+    expect(field).to_be_focused()
+    loop.page.keyboard.type("sad; or jk? rc ")
+    loop.page.keyboard.press("Escape")
+    expect(field).to_be_hidden()
+    loop.press("KeyC", "Enter")
+    expect(field).to_be_focused()
+    expect(field).to_have_value("")
+    loop.page.get_by_test_id("answer-expression-happy").click()
+    assert loop.image == "face-0001" and loop.page.evaluate("grid().classList.contains('shake')"), "nothing is labelled while a comment is open"
+    expect(field).to_be_focused()
+    loop.page.keyboard.type("x" * 520)
+    loop.page.keyboard.press("Enter")
+    expect(loop.page.get_by_test_id("last")).to_have_text("Last: comment")
+    loop.page.get_by_test_id("comment").click()
+    field.fill(" <b>why</b> ")
+    loop.page.get_by_test_id("comment-save").click()
+    loop.press("KeyZ", "KeyS")
+    events = loop.saved()
+    assert [(short(e), e["image_id"][-1]) for e in events] == [
+        (("set", "expression", "angry"), "0"), (("comment", None, "x" * 500), "1"), (("comment", None, "<b>why</b>"), "1"),
+        (("undo", None, None), "1"), (("set", "expression", "sad"), "1")]
+    assert events[3]["target"] == events[2]["event_id"] and loop.page.get_by_role("dialog").count() == 0
+    numbers = loop.rows("SELECT client, number FROM run WHERE client != ''")
+    assert len(numbers) == len(set(numbers)), "no run came from a letter typed in the field"
+
+
+def test_every_tag_key_answers(loop: Loop, app: str) -> None:
+    loop.open(app, "tag")
+    ages, genders = ([(code, (s.field, c.class_id)) for c in s.classes for code in c.keys] for s in (AGE_BANDS, GENDERS))
+    answers = [*ages, ("Digit0", ("age_band", "cannot_tell"))]
+    others = [genders[i % len(genders)] if i else ("Digit0", ("age_band", "cannot_tell")) for i in range(len(answers))]
+    expected, keys = [], []
+    for age, other in zip(answers, others, strict=True):
+        if age[0] == "Digit0" or other[0] == "Digit0":
+            other = ("Digit0", ("gender", "cannot_tell"))
+        keys += [age[0], other[0]]
+        expected += [age[1], other[1]]
+    keys += [key for _, key in FLAGS.values()]
+    expected += [(f"flag_{name}", "yes") for name in FLAGS]
+    loop.press(*keys)
+    events = loop.saved()
+    assert [(e["field"], e["value"]) for e in events] == expected
+    assert [e["image_id"] for e in events] == [image for _, image in loop.pressed]
+
+
+@pytest.mark.parametrize("key", ["Escape", "KeyH"])
+def test_nothing_is_labelled_while_the_face_is_covered(loop: Loop, app: str, key: str) -> None:
+    loop.queue, loop.file = f"cover{key}", loop.file.with_name(f"cover{key}.sqlite")
+    loop.open(app)
+    loop.press("KeyA", key)
+    for code in [*[code for code, _ in LABEL_KEYS], *[k for _, k in FLAGS.values()], *[c for act, codes in ACTS.items() if act != "help" for c in codes]]:
+        loop.page.keyboard.press(code)
+        loop.page.keyboard.press(f"Alt+{code.removeprefix('Shift+')}")
+    assert loop.data("made") == "1" and loop.data("undo") == "1"
+    before = loop.page.evaluate("+grid().dataset.shown")
+    loop.press(key)
+    assert loop.image == "face-0001"
+    assert key == "KeyH" or loop.page.evaluate("+grid().dataset.shown") > before, "the time on the face starts again after a pause"
+
+
+def test_practice(loop: Loop, app: str) -> None:
+    loop.open(app, "practice")
+    verdict, score = loop.page.get_by_test_id("verdict"), loop.page.get_by_test_id("practice")
+    loop.press("Digit1")  # face 0 is angry
+    expect(verdict).to_contain_text("Right: angry")
+    expect(loop.page.get_by_test_id("answer-expression-angry")).to_have_class("expected")
+    assert loop.image == "face-0000"
+    loop.until("grid().dataset.imageId === 'face-0001'")  # by itself
+    loop.until("ready()")
+    loop.page.evaluate("for (const code of ['KeyL', 'KeyA']) grid().dispatchEvent(new KeyboardEvent('keydown', {code, bubbles: true}))")
+    assert loop.page.evaluate("grid().classList.contains('shake')") and loop.image == "face-0001", "the second was meant for the first verdict"
+    expect(verdict).to_contain_text("Others see: disgust, surprise")
+    expect(loop.page.get_by_test_id("answer-expression-surprise")).to_have_class("expected")
+    expect(score).to_have_text("1 of 2 as expected")
+    expect(loop.page.get_by_test_id("live")).to_have_text("Others see: disgust, surprise")
+    loop.press("KeyZ", "Shift+KeyZ", "ArrowLeft")
+    assert loop.image == "face-0002", "the first of them goes on, the others do nothing in practice"
+    loop.press("KeyN", "Enter", "Space", "KeyA", "KeyK")
+    assert loop.image == "face-0004"
+    expect(loop.page.get_by_test_id("undo")).to_have_attribute("aria-disabled", "true")
+    expect(score).to_have_text("1 of 5 as expected")
+    loop.until("ready()")
+    loop.page.get_by_test_id("next").click()
+    assert loop.image == "face-0005"
+    loop.press("KeyK")
+    expect(verdict).to_contain_text("Right: surprise")
+    assert [(short(e)[2], e["image_id"][-1]) for e in loop.saved()] == [
+        ("angry", "0"), ("neutral", "1"), ("yes", "2"), (None, "3"), ("surprise", "4"), ("surprise", "5")]
+    assert loop.rows("SELECT count(*) FROM run WHERE past IS NOT NULL") == [(0,)]
+
+
+def rebind(loop: Loop, act: str, key: str) -> None:
+    loop.page.locator(f'[data-rebind="{act}"]').click()
+    loop.page.keyboard.press(key)
+
+
+def test_keys_can_be_changed(loop: Loop, app: str) -> None:
+    loop.open(app)
+    said = loop.page.get_by_test_id("keys-problem")
+    loop.press("KeyH")
+    loop.page.get_by_test_id("keys-edit").click()
+    expect(loop.page.locator('[data-rebind="answer expression=angry"]')).to_be_focused()
+    for key, sentence in [("KeyJ", 'J is already "Happy". Choose another key, or change that one first.'),
+                          ("Shift+KeyB", 'Shift+B is already "Too dark". Choose another key, or change that one first.'),
+                          ("Shift+KeyZ", 'Shift+Z is already "Redo". Choose another key, or change that one first.'),
+                          ("Enter", "Enter cannot be changed. Choose another key.")]:
+        loop.page.keyboard.press("Enter")  # on the row that has the focus
+        expect(said).to_have_text("Press the new key, or Esc to keep the old one.")
+        loop.page.keyboard.press(key)
+        expect(said).to_have_text(sentence)
+    loop.page.keyboard.press("KeyJ")
+    loop.page.keyboard.press("KeyH")  # no row waits for a key: neither labels nor closes
+    new = {f"answer expression={c.class_id}": code for c, code in zip(FER8.classes, ["KeyQ", "KeyW", "KeyE", "KeyR", "KeyT", "KeyY", "KeyU", "Slash"], strict=True)}
+    new |= {"flag flag_non_face": "KeyA", "flag flag_dark": "KeyS", "flag flag_occluded": "KeyD", "cannot_tell": "Digit9", "skip": "KeyV", "undo": "F2",
+            "redo": "Shift+KeyQ", "back": "PageUp", "forward": "PageDown", "comment": "KeyM", "zoom": "KeyG", "bright": "KeyX"}
+    rebind(loop, "bright", "KeyI")
+    for act, key in new.items():
+        rebind(loop, act, key)
+    expect(said).to_have_text("Choose a row, then press its new key.")
+    loop.page.get_by_test_id("keys-done").click()
+    loop.page.get_by_test_id("keys-close").click()
+    expect(loop.page.get_by_test_id("answer-expression-angry").locator("kbd")).to_have_text("Q")
+    answers = [(code, act.partition("=")[2]) for act, code in new.items() if act.startswith("answer")]
+    for again in (False, True):
+        if again:  # and so they are after a reload
+            loop.saved()
+            loop.until("grid().dataset.made === grid().dataset.saved")
+            assert json.loads(loop.rows("SELECT body FROM keys ORDER BY rowid DESC LIMIT 1")[0][0]) == {act: [key] for act, key in new.items()}
+            loop.open(app)
+        first = int(loop.image[-4:])
+        loop.press(*[code for code, _ in answers], "KeyA", "KeyS", "KeyD", "Digit9", "KeyV", "F2", "Shift+KeyQ", "KeyZ", "KeyJ", "Digit1", "Space")
+        assert loop.image == f"face-{first + 13:04d}"
+        loop.press("PageUp", "PageDown", "Alt+KeyW", "Shift+KeyS")
+        assert loop.image == f"face-{first + 13:04d}"
+        loop.page.keyboard.down("KeyX")
+        assert loop.data("bright") == "true"
+        loop.page.keyboard.up("KeyX")
+        assert loop.data("bright") == "false"
+        loop.page.keyboard.down("KeyG")
+        assert loop.page.evaluate("grid().classList.contains('zoomed')")
+        loop.page.keyboard.up("KeyG")
+        assert not loop.page.evaluate("grid().classList.contains('zoomed')")
+        loop.press("KeyM")
+        expect(loop.page.get_by_test_id("comment-text")).to_be_focused()
+        loop.press("Escape")
+        events = loop.saved()[19 * again:]
+        assert [e["value"] for e in events] == [*[v for _, v in answers], "yes", "yes", "yes", "cannot_tell", None, None, None, "disgust", "yes"]
+        assert [e["op"] for e in events[12:15]] == ["skip", "undo", "redo"] and events[-2]["field"] == "expression_2"
+        loop.press("Shift+KeyS", "KeyQ")
+    loop.press("Shift+Slash")  # "?" is always there
+    loop.page.get_by_test_id("keys-edit").click()
+    loop.page.get_by_test_id("keys-reset").click()
+    loop.page.get_by_test_id("keys-close").click()  # cancelled
+    expect(loop.page.get_by_test_id("answer-expression-angry").locator("kbd")).to_have_text("Q")
+    loop.page.get_by_test_id("keys-edit").click()
+    loop.page.get_by_test_id("keys-reset").click()
+    loop.page.get_by_test_id("keys-done").click()
+    loop.page.keyboard.press("Escape")
+    expect(loop.page.get_by_test_id("answer-expression-angry").locator("kbd")).to_have_text(["A", "1"])
+    loop.press("KeyA")
+    loop.saved()
+    assert loop.rows("SELECT body FROM keys ORDER BY rowid DESC LIMIT 1") == [("{}",)]
+
+
+def test_server_may_refuse_keys(loop: Loop, app: str) -> None:
+    loop.open(app, refuse="keys")
+    loop.press("KeyH")
+    loop.page.get_by_test_id("keys-edit").click()
+    rebind(loop, "skip", "KeyM")
+    loop.page.get_by_test_id("keys-done").click()
+    loop.page.get_by_test_id("keys-close").click()
+    expect(loop.page.get_by_test_id("problem")).to_have_text("Keys not kept: not on a Sunday")
+    expect(loop.page.get_by_test_id("skip").locator("kbd")).to_have_text("Space")
+    runs = loop.rows("SELECT max(number) FROM run")
+    loop.press("KeyM", "KeyA")
+    loop.saved()
+    assert loop.rows("SELECT max(number) FROM run")[0][0] <= runs[0][0] + 2, "it does not ask again"
+
+
+@pytest.mark.timeout(120)
+def test_journal_outlives_a_dead_server_and_a_reload(loop: Loop, serve: Callable[..., Server], store: Path) -> None:
+    server = serve(APP, env={"COMPONENT_STORE": str(store)})
+    loop.open(server.url)
+    loop.press("KeyA")
+    loop.saved()
+    server.process.kill()
+    server.process.wait(timeout=10)
+    loop.press("KeyS", "KeyD", "KeyZ", "KeyC")
+    loop.page.keyboard.type("late")
+    loop.page.keyboard.press("Enter")
+    images = loop.pressed
+    loop.page.goto("about:blank")
+    assert len(loop.events()) == 1
+    server = serve(APP, env={"COMPONENT_STORE": str(store)}, port=server.port)
+    loop.open(server.url)
+    assert loop.image == "face-0002", "what was answered before is known before faces are handed out"
+    events = loop.saved()
+    assert [(e["op"], e["value"]) for e in events] == [("set", "angry"), ("set", "sad"), ("set", "disgust"), ("undo", None), ("comment", "late")]
+    assert [e["image_id"] for e in events[:3]] == [image for _, image in images[:3]]
+    loop.press("KeyZ", "KeyZ", "KeyZ")
+    assert loop.image == "face-0000"
+    assert [e["target"] for e in loop.saved()[5:]] == [events[4]["event_id"], events[1]["event_id"], events[0]["event_id"]]
+    assert loop.page.evaluate(JOURNAL) == []
+
+
+def test_older_journals_are_absorbed(loop: Loop, app: str) -> None:
+    loop.open(app)
+    entry = {"event": {"event_id": "01890000-0000-7000-8000-000000000001", "op": "set", "image_id": "face-0000", "field": "expression", "value": "sad",
+                       "target": None, "gesture": "01890000-0000-7000-8000-000000000002", "lead_ms": 300, "shown_at": 1, "decided_at": 2, "mode": "single"},
+             "passed": True}
+    mine, other = (f"test-{loop.queue}-{name}/{entry['event']['event_id']}" for name in ("kim-expression-any-dark", "kim-lee-expression-any-any"))
+    loop.page.evaluate("([names, body]) => names.forEach(n => localStorage.setItem(n, body))", [[mine, other], json.dumps(entry)])
+    loop.open(app)
+    assert loop.image == "face-0001"
+    assert loop.saved() == [entry["event"]]
+    assert loop.page.evaluate("Object.keys(localStorage).filter(n => n.startsWith('test-'))") == [other], "another person's are not touched"
+    loop.press("KeyZ")
+    assert loop.image == "face-0000"
+    expect(loop.page.get_by_test_id("answer-expression-sad")).to_have_class("undone")
+
+
+def test_two_tabs_of_one_person(loop: Loop, app: str, store: Path) -> None:
+    loop.open(app, delay=1)
+    other = Loop(loop.page.context.new_page(), store, loop.queue)
+    loop.press("KeyA", "KeyS")  # not yet acknowledged when the other tab opens
+    other.open(app)
+    other.press("KeyJ", "KeyK", "KeyZ")
+    loop.page.bring_to_front()
+    loop.press("KeyD", "KeyZ", "KeyZ")
+    loop.saved()
+    other.saved()
+    events = loop.saved()
+    assert len(events) == 8 and len({e["event_id"] for e in events}) == 8
+    by = {e["event_id"]: e["value"] for e in events}
+    assert [by[e["target"]] for e in events if e["op"] == "undo"] == ["surprise", "disgust", "sad"], "each tab undoes its own"
+    assert loop.page.evaluate(JOURNAL) == []
+
+
+def test_undo_reaches_over_reloads_and_pages(loop: Loop, app: str) -> None:
+    keys = [code for code, _ in LABEL_KEYS[:10]]
+    loop.open(app)
+    loop.press(*keys[:6], "Shift+KeyB", "Space", "KeyN")
+    loop.saved()
+    loop.open(app, past=3)
+    loop.press(*keys[:2])
+    before = loop.saved()
+    loop.press(*["KeyZ"] * 5)
+    loop.saved()
+    loop.open(app, past=3)  # five are undone, six can be
+    loop.until("grid().dataset.redo === '5' && +grid().dataset.undo === 6")
+    loop.press("Shift+KeyZ", "Shift+KeyZ")
+    loop.press(*["KeyZ"] * 9)
+    assert loop.image == "face-0000" and loop.data("undo") == "0"
+    expect(loop.page.get_by_test_id("last")).to_have_text("Undone: Angry")
+    expect(loop.page.get_by_test_id("answer-expression-angry")).to_have_class("undone")
+    values = loop.page.evaluate("[...grid().querySelector('canvas').getContext('2d').getImageData(24, 12, 1, 1).data]")
+    assert values[0] == pytest.approx(np.random.default_rng(0).uniform(110, 210), abs=25), "the face itself comes with its answer"
+    events = loop.saved()[len(before):]
+    targets = [e["event_id"] for e in before]
+    assert [(e["op"], targets.index(e["target"])) for e in events] == [
+        *[("undo", i) for i in (10, 9, 8, 7, 6)], ("redo", 6), ("redo", 7), *[("undo", i) for i in (7, 6, 5, 4, 3, 2, 1, 0)]]
+    assert {e["field"] for e in events} == {"expression", "flag_dark", "flag_non_face"}
+    loop.press("KeyZ")
+    assert loop.page.evaluate("grid().classList.contains('shake')")
+    loop.press("KeyJ", "Shift+KeyZ")
+    answer = loop.saved()[-1]
+    assert (answer["image_id"], answer["value"], answer["op"]) == ("face-0000", "happy", "set"), "a new answer ends what can be redone"
+    asked = loop.rows("SELECT DISTINCT past FROM run WHERE past IS NOT NULL AND client = (SELECT client FROM run ORDER BY client DESC LIMIT 1)")
+    assert asked == [(1,), (2,)]
+
+
+def test_undo_waits_for_earlier_answers(loop: Loop, app: str) -> None:
+    loop.open(app)
+    loop.press("KeyA", "KeyS", "KeyD", "KeyF", "KeyJ")
+    loop.saved()
+    loop.open(app, past=1, delay=0.7)
+    where = loop.page.get_by_test_id("where")
+    loop.page.keyboard.press("KeyZ")
+    loop.page.keyboard.press("KeyZ")
+    loop.page.keyboard.press("KeyZ")
+    loop.page.keyboard.press("Shift+KeyZ")
+    expect(where).to_have_text("Loading earlier answers. Press Esc to go on without them.")
+    loop.until("ready()")
+    loop.page.keyboard.press("KeyK")
+    assert loop.page.evaluate("grid().classList.contains('shake')") and loop.events()[-1]["value"] == "happy", "it was meant for a face not yet here"
+    loop.until("grid().dataset.undo === '3' && grid().dataset.redo === '2'")
+    expect(where).to_be_hidden()
+    assert loop.image == "face-0003"
+    loop.until("grid().dataset.past === '5'")
+    events = loop.saved()
+    targets = [e["event_id"] for e in events]
+    assert [(e["op"], targets.index(e["target"])) for e in events[5:]] == [("undo", 4), ("undo", 3), ("undo", 2), ("redo", 2)]
+    loop.open(app, past=1, delay=0.7)
+    loop.page.keyboard.press("KeyZ")
+    loop.page.keyboard.press("KeyZ")
+    loop.page.keyboard.press("Escape")
+    loop.press("KeyL")
+    assert loop.saved()[-1]["value"] == "neutral" and loop.data("paused") == "false", "who does not want to wait need not"
+
+
+def test_pages_that_moved_bring_nothing_twice(loop: Loop, app: str) -> None:
+    loop.open(app)
+    loop.press("KeyA", "KeyS", "KeyD")
+    loop.saved()
+    loop.open(app, past=1, delay=0.5, moving=1)
+    loop.press("KeyJ", "KeyK")  # on the stack of the server when it cuts the next pages
+    loop.until("+grid().dataset.undo >= 5")
+    loop.saved()
+    loop.until("+grid().dataset.past >= 4")
+    loop.press(*["KeyZ"] * 5)
+    events = loop.saved()
+    assert [e["target"] for e in events[5:]] == [e["event_id"] for e in events[4::-1]]
+    assert loop.data("undo") == "0"
+
+
+def test_lost_faces_leave_the_queue(loop: Loop, app: str) -> None:
+    loop.open(app, faces=12, batch=6)
+    loop.press("KeyA", "KeyS", "Shift+KeyB")
+    loop.saved()
+    for image in (0, 2, 3, 5):  # answered, on screen with a flag only, waiting, last
+        loop.run_sql("INSERT INTO lost VALUES (?)", f"face-{image:04d}")
+    loop.press("Shift+KeyO")
+    loop.until("grid().dataset.imageId === 'face-0004'")
+    loop.press("ArrowLeft")
+    assert loop.image == "face-0001"
+    loop.press("ArrowLeft")
+    assert loop.image == "face-0000", "what is answered can be looked back at"
+    loop.press("ArrowRight", "ArrowRight", "KeyF", *["KeyJ"] * 5)
+    assert [e["image_id"][-2:] for e in loop.saved() if e["field"] == "expression"] == ["00", "01", "04", "06", "07", "08", "09", "10"]
+
+
+def test_break_is_suggested_and_leases_are_kept_alive(loop: Loop, app: str) -> None:
+    loop.page.clock.install()
+    loop.open(app)
+    loop.press("KeyA")
+    loop.saved()
+    line = loop.page.get_by_test_id("rest")
+
+    def later(seconds: int) -> int:
+        """Reports so far, once those that are due after `seconds` are in the store."""
+        loop.page.clock.fast_forward(seconds * 1000)
+        loop.page.clock.run_for(1500)
+        loop.page.wait_for_timeout(400)
+        return int(loop.rows("SELECT max(number) FROM run")[0][0])
+
+    before = later(0)
+    assert later(62) == before + 1, "it says that it is still there"
+    for _ in range(26):
+        expect(line).to_be_hidden()
+        loop.press("ArrowLeft", gap=0)
+        loop.page.clock.fast_forward(58_000)
+        loop.page.clock.run_for(1200)
+    expect(line).to_contain_text("25 minutes without a break")
+    line.get_by_role("button", name="Pause").click()
+    expect(line).to_be_hidden()
+    assert loop.data("paused") == "true"
+    reports = later(62)
+    assert reports > before
+    later(300)
+    silent = later(62)
+    assert later(62) == silent == later(62), "a long pause gives the faces back"
+    loop.press("Escape")
+    expect(line).to_be_hidden()
+    assert later(62) > silent
+
+
+def test_touch_reaches_everything(chromium: Browser, app: str, store: Path) -> None:
+    context = chromium.new_context(viewport={"width": 1024, "height": 768}, has_touch=True, is_mobile=True)
+    context.add_init_script(INIT_SCRIPT)
+    loop = Loop(context.new_page(), store, "touch")
+    loop.open(app)
+    for name in ("second", "answer-expression-sad", "answer-expression-happy", "flag-flag_dark", "skip", "back", "forward", "undo", "redo", "comment"):
+        button = loop.page.get_by_test_id(name)
+        box = button.bounding_box()
+        assert box and box["height"] >= 40, name
+        loop.until("ready()")
+        button.tap()
+    loop.page.get_by_test_id("comment-text").fill("by hand")
+    loop.page.get_by_test_id("comment-save").tap()
+    loop.page.get_by_test_id("help").tap()
+    small = loop.page.evaluate("[...grid().querySelectorAll('button')].filter(b => b.offsetParent && b.getBoundingClientRect().height < 40).length")
+    assert small == 0
+    assert [short(e) for e in loop.saved()] == [
+        ("set", "expression_2", "sad"), ("set", "expression", "happy"), ("set", "flag_dark", "yes"), ("skip", "expression", None),
+        ("undo", "expression", None), ("redo", "expression", None), ("comment", None, "by hand")]
+    context.close()
+
+
+def test_last_act_is_read_aloud(loop: Loop, app: str) -> None:
+    loop.open(app)
+    live = loop.page.get_by_test_id("live")
+    expect(live).to_have_attribute("aria-live", "polite")
+    said = []
+    for key in ("KeyA", "KeyA", "Shift+KeyB", "Space", "KeyZ"):
+        loop.press(key)
+        said.append(str(live.text_content()))
+    assert [s.strip() for s in said] == ["Last: Angry", "Last: Angry", "Last: Too dark", "Last: skipped", "Undone: skipped"]
+    assert said[0] != said[1], "two equal acts in a row are two changes"
 
 
 def wall(page: Page, app: str, query: str = "") -> None:
@@ -416,41 +874,96 @@ def test_wall_keeps_text_text(page: Page, app: str) -> None:
     assert box and box["width"] == box["height"] == 96
 
 
-def test_a_batch_is_answered_until_the_browser_has_it() -> None:
-    served, calls = Served(), list[int]()
-
-    def fetch() -> list[Face]:
-        calls.append(1)
-        return [Face(f"i{len(calls)}", bytes(2304))]
-
-    assert served.answer(LabelReport(), fetch) is None, "nobody has asked yet"
-    first = served.answer(LabelReport("x", 1, 1), fetch)
-    assert first and served.answer(LabelReport("x", 2, 1), fetch) is first, "the batch was lost on its way"
-    assert served.answer(LabelReport("x", 3, None), fetch) is None
-    second = served.answer(LabelReport("x", 4, 2), fetch)
-    assert second and second.number == 2
-    assert served.answer(LabelReport(), fetch) is None, "a run without a report asks for nothing"
-    assert served.answer(LabelReport("x", 5, 2), fetch) is second
-    again = served.answer(LabelReport("y", 1, 1), fetch)
-    assert again and again.number == 1 and again is not first, "another client starts afresh"
-    assert len(calls) == 3
+QUESTIONS = [Question("expression", "Expression", (Choice("angry", "Angry", "#D55E00", ("KeyA", "Digit1")), Choice("happy", "Happy", "#E69F00", ("KeyJ",))))]
+DARK = [Flag("flag_dark", "Too dark", "KeyB")]
+PLAIN = some.none() | some.booleans() | some.integers() | some.text(max_size=5)
+JSON = some.recursive(PLAIN, lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(max_size=5), inner, max_size=3), max_leaves=8)
 
 
 def test_reports_of_another_journal_are_not_read() -> None:
-    said = {"report": {"journal": "ws/ann/q", "client": "x", "number": 3, "want": None, "events": [{"event_id": "e"}, {"no": "id"}, 7]}}
-    assert _report(said, "ws/ann/q") == LabelReport("x", 3, None, ({"event_id": "e"},))
-    assert _report(said, "ws/bob/q") == _report(None, "ws/bob/q") == LabelReport()
+    said = {"report": {"journal": "ws-ann", "client": "x", "number": 3, "want": None, "past": 2, "keys": {"skip": ["KeyM"]},
+                       "events": [{"event_id": "e"}, {"no": "id"}, 7]}}
+    assert read_report(said, "ws-ann") == Report("x", 3, None, 2, {"skip": ["KeyM"]}, ({"event_id": "e"},))
+    assert read_report(said, "ws-bob") == read_report(None, "ws-bob") == Report()
+
+
+@given(some.dictionaries(some.sampled_from(["client", "number", "want", "past", "keys", "events", "other"]), JSON))
+def test_any_report_is_read_as_one(said: dict[str, Any]) -> None:
+    report = read_report({"report": said | {"journal": "j"}}, "j")
+    assert all(n is None or type(n) is int for n in (report.number, report.want, report.past))
+    assert report.keys is None or isinstance(report.keys, dict)
+    assert all(isinstance(e["event_id"], str) for e in report.events) and len(report.client) <= 64
+
+
+def test_batches_and_pages_go_only_where_they_are_asked_for() -> None:
+    face = Face("i", bytes(2304), {"expression": "angry"})
+    sent = packed_batch(Batch(2, (face,), "l"), 2)
+    assert sent and sent["lease"] == "l" and sent["faces"][0] == {"image_id": "i", "answers": {"expression": "angry"}, "expected": []}
+    assert packed_batch(Batch(2, (face,)), 1) is packed_batch(Batch(2, (face,)), None) is packed_batch(None, 1) is None
+    past = Past(1, (Gesture("i", ({"event_id": "e"},), {}, {"expression": "angry"}, False, True),), (), (face,), True)
+    page = packed_past(past, 1)
+    assert page and page["gestures"][0]["after"] == {"expression": "angry"} and page["more"] is True
+    assert packed_past(past, 2) is packed_past(past, None) is packed_past(None, 1) is None
+
+
+def test_keys_of_a_person() -> None:
+    changed = {"answer expression=happy": ["KeyM"], "skip": ["KeyJ"], "answer age_band=child": ["KeyA"]}
+    assert check_keys(QUESTIONS, DARK, changed) is changed
+    keys = effective_keys(QUESTIONS, DARK, changed)
+    assert keys["answer expression=happy"] == ("KeyM",) and keys["skip"] == ("KeyJ",) and "answer age_band=child" not in keys
+    assert keys["answer expression=angry"] == ("KeyA", "Digit1") and keys["undo"] == ACTS["undo"]
+    assert effective_keys(QUESTIONS, DARK, {"skip": ["KeyA"], "undo": ["KeyU"]})["skip"] == ("Space",), "made where A is free: not here"
+    assert effective_keys(QUESTIONS, DARK, {"skip": ["KeyA"], "undo": ["KeyU"]})["undo"] == ("KeyU",)
+    assert check_keys(QUESTIONS, DARK, {"redo": ["Shift+KeyA"]}), "answers do not use Shift"
+
+
+@pytest.mark.parametrize(("keys", "said"), [
+    ({"answer expression=happy": ["KeyA"]}, "answer expression=angry and answer expression=happy"),
+    ({"skip": ["KeyZ"]}, "skip and undo"), ({"skip": ["Shift+KeyB"]}, "flag flag_dark and skip"), ({"flag flag_dark": ["Shift+KeyZ"]}, "redo"),
+    *[({"skip": [code]}, "no key map") for code in ("Escape", "Tab", "Enter", "ShiftLeft", "Shift+Enter", "", "Key A", "<b>", 7)],
+    ({"skip": []}, "no key map"), ({"skip": "KeyM"}, "no key map"), ({"fly": ["KeyM"]}, "no key map"), ({"answer a b=c": ["KeyM"]}, "no key map"),
+    ([], "no key map"), (None, "no key map"), ({7: ["KeyM"]}, "no key map")])
+def test_keys_that_are_refused(keys: Any, said: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        check_keys(QUESTIONS, DARK, keys)
+    assert said in refused.value.detail
+
+
+ACT_NAMES = [*default_keys(QUESTIONS, DARK), "answer age_band=child"]
+CODES = ["KeyA", "KeyB", "KeyJ", "KeyM", "Shift+KeyB", "Shift+KeyM", "KeyZ", "Shift+KeyZ", "Space", "Digit1"]
+
+
+@given(some.dictionaries(some.sampled_from(ACT_NAMES), some.lists(some.sampled_from(CODES), min_size=1, max_size=3)))
+def test_keys_in_force_never_clash(keys: dict[str, list[str]]) -> None:
+    held = effective_keys(QUESTIONS, DARK, keys)
+    assert held.keys() == default_keys(QUESTIONS, DARK).keys()
+    meanings = [(c, act) for act, codes in held.items() for code in set(codes) for c in {code, *([f"Shift+{code}"] if act == "flag flag_dark" else [])}]
+    assert len({c for c, _ in meanings}) == len(meanings)
+    try:
+        check_keys(QUESTIONS, DARK, keys)
+    except BadInput:
+        return
+    assert all(held[act] == tuple(codes) for act, codes in keys.items() if act in held), "what may be saved holds"
+
+
+@given(JSON)
+def test_any_key_map_is_kept_or_refused(keys: Any) -> None:
+    if keys == {}:
+        assert check_keys(QUESTIONS, DARK, keys) == {}
+    else:
+        with pytest.raises(BadInput):
+            check_keys(QUESTIONS, DARK, keys)
 
 
 def test_misuse_is_refused() -> None:
-    question = Question("expression", "Expression", (Choice("angry", "Angry", "#D55E00", ("KeyA",)),))
-
     def mount(flag_key: str) -> None:
-        label_grid(key="k", journal="j", report=LabelReport(), questions=[question], flags=[Flag("flag_dark", "Too dark", flag_key)],
-                   batch=None, total=0, done=0, acked=[], refused={})
+        label_grid(key="k", journal="j", page="p", report=Report(), questions=QUESTIONS, flags=[Flag("flag_dark", "Too dark", flag_key)],
+                   batch=None, past=None, total=0, done=0, acked=[], refused={})
 
     for key in ("KeyA", "KeyZ"):
         with pytest.raises(BadInput, match=key):
             mount(key)
     with pytest.raises(BadInput, match="2304 bytes"):
         face_grid([Tile("s", b"", "Angry", "#D55E00")], key="k")
+    with pytest.raises(BadInput, match="2304 bytes"):
+        packed_batch(Batch(1, (Face("i", b""),)), 1)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from helpers import fer_line, some_faces, write_fer
+from uuid_utils import uuid7
 
-from fercore.domain import Workspace
+from fercore import curation
+from fercore.domain import Person, Role, Workspace
 from fercore.store import Store
 
 FERCORE = str(Path(sys.executable).parent / "fercore")
@@ -137,6 +139,23 @@ def test_a_demo_touches_nothing_that_is_not_its_own(tmp_path: Path) -> None:
     fercore("people", "--add", "Ann", workspace=mine)
     refused(fercore("demo", "--workspace", mine, workspace=mine), "The folder is not empty")
     assert (mine / "thesis.txt").read_text() == "years" and (mine / "photos").is_dir() and (mine / "fercore.duckdb").is_file()
+
+
+def test_doctor_names_a_changed_event_and_rebuilds_the_votes(tmp_path: Path, small_file: Path) -> None:
+    ws = tmp_path / "ws"
+    fercore("import", "fer2013", str(small_file), workspace=ws)
+    with Store(Workspace(ws)) as store:
+        face = store.value("SELECT image_id FROM images LIMIT 1")
+        curation.record(store, Person("ann", "Ann", Role.ANNOTATOR), [
+            {"event_id": str(uuid7()), "op": "set", "image_id": face, "field": "expression", "value": "sad", "gesture": str(uuid7())}])
+        with store.write("labels") as w:
+            w.run("UPDATE projection.standing SET value = 'happy'")
+    report = fercore("doctor", "--json", workspace=ws)
+    assert report.returncode == 2 and "2 rows differ" in json.loads(report.stdout)["current votes"] and "1 events" in json.loads(report.stdout)["event chain"]
+    assert json.loads(fercore("doctor", "--json", "--rebuild", workspace=ws).stdout)["current votes"].startswith("equal")
+    with Store(Workspace(ws)) as store, store.write("labels") as w:
+        w.run("UPDATE facts.label_event SET value = 'happy'")
+    assert "an event was changed" in json.loads(fercore("doctor", "--json", workspace=ws).stdout)["event chain"]
 
 
 def test_a_broken_version_file_is_named_and_doctor_goes_on(tmp_path: Path, small_file: Path) -> None:

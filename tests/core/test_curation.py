@@ -1,6 +1,9 @@
 """Label events: recorded once, folded as said, refused with a reason, blind to other people's answers."""
 
+import hashlib
 import itertools
+import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -10,13 +13,11 @@ from hypothesis import strategies as st
 from uuid_utils import uuid7
 
 from fercore import curation, ingest
-from fercore.curation import Queue
 from fercore.domain import Permission, Person, Role, image_id
 from fercore.errors import NotAllowed
-from fercore.store import Store
+from fercore.store import Store, labels
 
 FACES = [image_id(f) for f in some_faces(70)]
-EXPRESSION = Queue(("expression",))
 
 
 def event(op: str, face: str, field: str | None = "expression", value: str | None = None, target: str | None = None) -> dict[str, Any]:
@@ -111,41 +112,6 @@ def test_a_role_without_the_right_is_refused(filled: Store, monkeypatch: pytest.
         curation.record(filled, ANNOTATOR, [event("set", FACES[3], value="fear")])
 
 
-def test_the_queue_hands_out_each_distinct_face_once_and_not_what_is_done(filled: Store) -> None:
-    distinct = filled.value("SELECT count(*) FROM images")
-    assert distinct == 67
-    seen: list[str] = []
-    while len(batch := curation.waiting(filled, ANNOTATOR, EXPRESSION, held=seen, limit=20)):
-        seen += batch["image_id"].tolist()
-    assert len(seen) == len(set(seen)) == distinct
-    curation.record(filled, ANNOTATOR, [event("set", seen[0], value="sad"), event("skip", seen[1]), event("set", seen[2], "flag_dark", "yes"),
-                                        event("set", seen[3], "age_band", "young")])
-    assert curation.progress(filled, ANNOTATOR, EXPRESSION) == (3, distinct - 3)
-    assert curation.progress(filled, REVIEWER, EXPRESSION) == (0, distinct)  # other people's answers do not shorten my queue
-    left = curation.waiting(filled, ANNOTATOR, EXPRESSION, held=[], limit=1000)["image_id"].tolist()
-    assert set(left) == set(seen[3:]) and seen[4:8] == [i for i in left if i in seen[4:8]]  # the order does not change
-
-
-def test_a_tag_queue_wants_every_field(filled: Store) -> None:
-    queue = Queue(("age_band", "gender"))
-    face = curation.waiting(filled, ANNOTATOR, queue, held=[], limit=1)["image_id"].iloc[0]
-    curation.record(filled, ANNOTATOR, [event("set", face, "age_band", "young")])
-    assert curation.progress(filled, ANNOTATOR, queue) == (0, 67)
-    curation.record(filled, ANNOTATOR, [event("set", face, "gender", "cannot_tell")])
-    assert curation.progress(filled, ANNOTATOR, queue) == (1, 66)
-
-
-def test_what_is_handed_out_holds_no_label_of_anybody(filled: Store) -> None:
-    curation.record(filled, REVIEWER, [event("set", FACES[3], value="fear")])
-    assert list(curation.waiting(filled, ANNOTATOR, EXPRESSION, held=[], limit=5).columns) == ["image_id", "gray48"]
-
-
-def test_queues_narrow_by_given_label_and_tell_nothing_of_other_answers(filled: Store) -> None:
-    curation.record(filled, REVIEWER, [event("set", FACES[3], value="disgust")])
-    only = curation.waiting(filled, ANNOTATOR, Queue(("expression",), label="disgust"), held=[], limit=100)["image_id"]
-    assert set(only) == {r[0] for r in filled.rows("SELECT image_id FROM samples WHERE given_label = 'disgust'")} and FACES[3] not in set(only)
-
-
 def test_other_peoples_decision_is_hidden_until_one_has_answered(filled: Store) -> None:
     curation.record(filled, REVIEWER, [event("set", FACES[3], value="fear")])
     faces = filled.frame("SELECT * FROM samples WHERE image_id = $i", {"i": FACES[3]})
@@ -168,6 +134,71 @@ def test_ids_are_acknowledged_as_they_were_spelled(filled: Store) -> None:
     assert curation.record(filled, ANNOTATOR, [loud]).acked == [loud["event_id"]]
 
 
+def test_one_non_face_flag_does_not_outvote_those_who_name_an_expression(filled: Store) -> None:
+    curation.record(filled, ANNOTATOR, [event("set", FACES[3], "flag_non_face", "yes")])
+    assert label_of(filled, FACES[3])[2] == "non_face"
+    curation.record(filled, REVIEWER, [event("set", FACES[3], value="fear")])
+    assert label_of(filled, FACES[3])[2] == ""  # one against one: no decision
+    curation.record(filled, REVIEWER, [event("set", FACES[3], "flag_non_face", "yes"), event("unset", FACES[3])])
+    assert label_of(filled, FACES[3])[2] == "non_face"
+
+
+def test_a_second_expression_is_a_field_of_its_own(filled: Store) -> None:
+    assert curation.record(filled, ANNOTATOR, [event("set", FACES[3], "expression_2", "fear")]).acked
+    assert label_of(filled, FACES[3])[1] == "happy"
+    assert curation.record(filled, ANNOTATOR, [event("set", FACES[3], "expression_2", "cannot_tell")]).refused
+
+
+def test_events_out_of_order_and_ten_thousand_at_once_are_absorbed(filled: Store) -> None:
+    one = event("set", FACES[3], value="fear")
+    undo = event("undo", FACES[3], None, target=one["event_id"])
+    assert len(curation.record(filled, ANNOTATOR, [undo, one]).acked) == 2 and label_of(filled, FACES[3])[1] == "happy"
+    many = [event("set", FACES[12 + i % 47], value=("sad", "fear")[i % 2]) for i in range(10_000)]
+    receipt = curation.record(filled, REVIEWER, many)
+    assert len(receipt.acked) == 10_000 and not receipt.refused
+    last = {e["image_id"]: e["value"] for e in many}
+    assert dict(filled.rows("SELECT image_id, value FROM standing WHERE person_id = 'rosa'")) == last
+
+
+def test_an_event_from_an_older_page_is_recorded_and_an_invented_person_is_not_believed(filled: Store) -> None:
+    old = {k: v for k, v in event("set", FACES[3], value="fear").items() if k not in ("mode", "lead_ms", "shown_at", "decided_at")}
+    assert curation.record(filled, ANNOTATOR, [{**old, "person_id": "dana", "role": "data_lead", "round": "adjudication"}]).acked
+    assert filled.rows("SELECT person_id, role, round FROM label_events") == [("ann", "annotator", "vote")]
+
+
+@pytest.mark.parametrize(("statement", "what"), [
+    ("UPDATE facts.label_event SET value = 'happy' WHERE seq = (SELECT max(seq) - 2 FROM facts.label_event)", "changed"),
+    ("DELETE FROM facts.label_event WHERE seq = (SELECT min(seq) + 1 FROM facts.label_event)", "missing"),
+    ("DELETE FROM facts.event_block WHERE block = 2", "missing"),
+    ("INSERT INTO facts.label_event (event_id, seq, op, image_id) VALUES (uuid(), 999, 'set', 'x')", "outside"),
+])
+def test_the_hash_chain_names_what_was_tampered_with(filled: Store, statement: str, what: str) -> None:
+    for start in range(12, 21, 3):
+        curation.record(filled, ANNOTATOR, [event("set", f, value="sad") for f in FACES[start:start + 3]])
+    assert labels.broken_block(filled) is None and labels.chain_head(filled)[0] == 9
+    with filled.write("labels") as w:
+        w.run(statement)
+    found = labels.broken_block(filled)
+    assert found is not None and what in found["what"]
+
+
+def test_the_chain_can_be_recomputed_without_the_database(filled: Store) -> None:
+    for start in range(12, 21, 3):
+        curation.record(filled, ANNOTATOR, [event("set", f, value="sad") for f in FACES[start:start + 3]])
+    names = ["event_id", "seq", "op", "image_id", "field", "value", "target", "gesture", "person_id", "role", "authentication", "mode", "lead_ms",
+             "shown_at", "decided_at", "recorded_at", "round", "scheme_id", "campaign_id", "lease_id", "reason", "inclusion", "suggested",
+             "suggested_by", "addressee"]
+    head = ""
+    for first, last in filled.rows("SELECT first_seq, last_seq FROM facts.event_block ORDER BY block"):
+        texts = []
+        for row in filled.rows(f"SELECT {', '.join(names)} FROM facts.label_event WHERE seq BETWEEN $a AND $b ORDER BY seq", {"a": first, "b": last}):
+            plain = [None if v is None else str(round((v - datetime(1970, 1, 1)).total_seconds() * 1e6)) if isinstance(v, datetime) else str(v)
+                     for v in row]
+            texts.append(json.dumps(plain, separators=(",", ":")))
+        head = hashlib.sha256((head + "\n".join(texts)).encode()).hexdigest()
+    assert labels.chain_head(filled) == (9, head)
+
+
 ACTS = st.lists(st.tuples(st.sampled_from(["ann", "rosa"]), st.sampled_from(["set", "unset", "undo", "redo", "skip"]), st.integers(0, 2),
                           st.sampled_from(["angry", "happy", "cannot_tell"]), st.integers(0, 30)), max_size=30)
 
@@ -177,7 +208,8 @@ ACTS = st.lists(st.tuples(st.sampled_from(["ann", "rosa"]), st.sampled_from(["se
 def test_replaying_events_gives_the_standing_votes(filled: Store, acts: list[Any], cuts: list[int]) -> None:
     """The SQL fold against a plain re-computation, sent in any batches, each twice."""
     with filled.write("labels") as w:
-        w.run("DELETE FROM facts.label_event")
+        for table in ("facts.label_event", "facts.event_block", "projection.standing"):
+            w.run(f"DELETE FROM {table}")
     people = {p.person_id: p for p in (ANNOTATOR, REVIEWER)}
     sent: list[tuple[Person, dict[str, Any]]] = []
     for who, op, face, value, back in acts:
@@ -206,3 +238,4 @@ def test_replaying_events_gives_the_standing_votes(filled: Store, acts: list[Any
                 expected[e["image_id"], person.person_id] = e["value"] if e["op"] == "set" else ""
     stands = {(i, p): v for i, p, v in filled.rows("SELECT image_id, person_id, value FROM standing WHERE op = 'set'")}
     assert stands == {k: v for k, v in expected.items() if v}
+    assert labels.standing_differences(filled) == 0 and labels.broken_block(filled) is None

@@ -11,7 +11,7 @@ import pytest
 
 from fercore.domain import Workspace
 from fercore.errors import BadInput, WorkspaceError
-from fercore.store import Store, connection, query_sealed
+from fercore.store import Store, connection, labels, query_sealed
 
 VIEWS = {"samples", "images", "votes", "label_events", "findings", "versions", "version_samples", "runs", "epochs", "predictions", "slices"}
 
@@ -35,14 +35,27 @@ def test_a_second_process_is_told_who_holds_the_workspace(store: Store) -> None:
 
 def test_a_failing_migration_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = connection.migrations()
-    broken = [*real, (2, "0002_broken.sql", "CREATE TABLE facts.half (a INTEGER); SELECT * FROM no_such_table")]
+    broken = [*real, (99, "0099_broken.sql", "CREATE TABLE facts.half (a INTEGER); SELECT * FROM no_such_table")]
     monkeypatch.setattr(connection, "migrations", lambda: broken)
     with pytest.raises(duckdb.CatalogException):
         Store(Workspace(tmp_path))
     monkeypatch.setattr(connection, "migrations", lambda: real)
     with Store(Workspace(tmp_path)) as opened:
-        assert opened.schema_number() == 1
+        assert opened.schema_number() == real[-1][0]
         assert opened.rows("SELECT count(*) FROM information_schema.tables WHERE table_name = 'half'") == [(0,)]
+
+
+def test_a_workspace_from_before_the_chain_keeps_its_votes_and_is_chained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = connection.migrations()
+    monkeypatch.setattr(connection, "migrations", lambda: real[:1])
+    with Store(Workspace(tmp_path)) as old, old.write("labels") as w:
+        for n in range(3):
+            w.run("INSERT INTO facts.label_event VALUES (uuid(), $n, 'set', 'i', 'expression', $v, NULL, uuid(), 'ann', 'annotator', 'local', "
+                  "'single', 5, now()::TIMESTAMP, now()::TIMESTAMP, now()::TIMESTAMP)", {"n": n + 1, "v": ("sad", "fear", "happy")[n]})
+    monkeypatch.setattr(connection, "migrations", lambda: real)
+    with Store(Workspace(tmp_path)) as opened:
+        assert opened.rows("SELECT value, round FROM standing") == [("happy", "vote")]
+        assert labels.broken_block(opened) is None and labels.chain_head(opened)[0] == 3 and labels.standing_differences(opened) == 0
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:

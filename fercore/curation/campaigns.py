@@ -1,0 +1,269 @@
+"""Campaigns: which faces a team labels, how many votes each face gets, in which order, and who holds what at the moment."""
+
+import math
+from datetime import datetime
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from uuid_utils import uuid7
+
+from fercore.curation import schemes as book
+from fercore.domain import Permission, Person, slug
+from fercore.errors import BadInput, NotAllowed, NotFound
+from fercore.schemes import AGE_BANDS, CANNOT_TELL, FER7, FLAGS, GENDERS, Scheme
+from fercore.store import Store, now, samples
+from fercore.store import campaigns as table
+from fercore.store.campaigns import Ask, Block
+
+BLOCK = 160  # faces leased and prefetched at a time: 53 s of work at 3 a second
+GRID_BLOCK = 120  # two pages of a grid
+LEASE_MINUTES = 10.0
+Priority = Literal["none", "entropy", "disagreement", "rarity"]
+State = Literal["open", "closed"]
+
+
+class Campaign(BaseModel):
+    """What a campaign asks, of which faces, and how they are handed out. Every value may be changed at any time.
+
+    Args:
+        ask: scheme ids, or one flag field such as "flag_dark".
+        grid: shown as a wall of faces rather than one at a time.
+        claim: in a grid, what all faces are said to be; the annotator marks the exceptions.
+        claimed_by: where the claim comes from: the given label, the current label, or out-of-fold predictions of run_id; None for a flag,
+            whose candidates are the faces with `finding`.
+        votes: answers wanted for each face, 1 to 50.
+        label, finding, source, split: narrow the faces; None means any.
+        members: ids of people; empty means everyone.
+        priority: what comes first: faces on whose label votes are spread (entropy), on which the run disagrees with the current label
+            (disagreement, weighted by its confidence), or of rare classes (rarity).
+        random_share: part of each block drawn uniformly at random, with its inclusion probability stored, for unbiased estimates.
+        gold_share, repeat_share: parts of each block with known answers, and with faces the person answered `repeat_hours` ago or earlier.
+        second: a second expression may be given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=80)
+    ask: tuple[str, ...] = Field(min_length=1, max_length=2)
+    grid: bool = False
+    claim: str | None = None
+    claimed_by: Literal["given", "current", "model"] | None = None
+    votes: int = Field(default=1, ge=1, le=50)
+    label: str | None = None
+    finding: str | None = None
+    source: str | None = None
+    split: str | None = None
+    members: tuple[str, ...] = ()
+    priority: Priority = "none"
+    run_id: str | None = None
+    random_share: float = Field(default=0.0, ge=0, le=1)
+    gold_share: float = Field(default=0.0, ge=0, le=0.5)
+    repeat_share: float = Field(default=0.0, ge=0, le=0.5)
+    repeat_hours: float = Field(default=24.0, ge=0)
+    second: bool = False
+
+    @field_validator("name")
+    @classmethod
+    def _one_line(cls, name: str) -> str:
+        return " ".join(name.split())
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Campaign":
+        if self.random_share + self.gold_share + self.repeat_share > 1:
+            raise ValueError("the shares sum to more than 1")
+        if self.claim and not self.grid:
+            raise ValueError("a claim is verified in a grid")
+        if self.grid and len(self.ask) > 1:
+            raise ValueError("a grid asks one question")
+        if (self.priority == "disagreement" or self.claimed_by == "model") and not self.run_id:
+            raise ValueError("model predictions need a run")
+        if self.claimed_by and not self.claim:
+            raise ValueError("claimed_by without a claim")
+        return self
+
+
+# Always there, until somebody saves a campaign of the same id.
+BUILT_IN = {
+    "expression": Campaign(name="Expression, all faces", ask=(FER7.scheme_id,), votes=3, second=True),
+    "tags": Campaign(name="Age and gender, all faces", ask=(AGE_BANDS.scheme_id, GENDERS.scheme_id)),
+}
+
+
+def listed(store: Store) -> dict[str, tuple[Campaign, State]]:
+    """Every campaign with its state, built-in ones first."""
+    saved = {row[0]: (Campaign.model_validate_json(row[1]), row[2]) for row in table.rows(store)}
+    return {**{k: (c, "open") for k, c in BUILT_IN.items()}, **saved}  # type: ignore[dict-item]
+
+
+def find(store: Store, campaign_id: str) -> tuple[Campaign, State]:
+    """Raises: NotFound, naming what there is."""
+    found = listed(store)
+    if campaign_id not in found:
+        raise NotFound("Unknown campaign", f"{campaign_id!r} is not in this workspace", f"Known: {', '.join(found)}")
+    return found[campaign_id]
+
+
+def for_person(store: Store, actor: Person, place: str) -> dict[str, Campaign]:
+    """Open campaigns this person is a member of, on the page "label", "tag" or "verify"."""
+    return {k: c for k, (c, state) in listed(store).items()
+            if state == "open" and place_of(c) == place and (not c.members or actor.person_id in c.members)}
+
+
+def place_of(campaign: Campaign) -> str:
+    """The page on which a campaign is worked: label, tag (age and gender, single or grid) or verify (a claim)."""
+    if campaign.claim:
+        return "verify"
+    return "tag" if set(campaign.ask) <= {AGE_BANDS.scheme_id, GENDERS.scheme_id} or campaign.grid else "label"
+
+
+def save(store: Store, actor: Person, campaign: Campaign | dict[str, Any], campaign_id: str | None = None, state: State = "open") -> str:
+    """Opens a campaign, or changes the one with this id; returns its id. Leases that are out stay out.
+
+    Raises:
+        NotAllowed. BadInput: a value is wrong, or names a class, finding, source or run that is not here.
+    """
+    actor.require(Permission.PLAN)
+    try:
+        made = Campaign.model_validate(campaign.model_dump() if isinstance(campaign, Campaign) else campaign)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput("The campaign cannot be used", f"{'.'.join(map(str, first['loc'])) or 'campaign'}: "
+                       f"{first['msg'].removeprefix('Value error, ')}") from error
+    asked = [values_of(store, a) for a in made.ask]
+    if made.grid and not made.claim and "expression" in fields_of(store, made):
+        raise BadInput("A grid cannot ask that", "First votes on an expression are given one face at a time", "Ask single faces, or verify a claim")
+    if made.claim and made.claim not in asked[0] - {CANNOT_TELL}:
+        raise BadInput("Unknown claim", f"{made.claim!r} is no value of {made.ask[0]}", f"Choose from {', '.join(sorted(asked[0]))}")
+    options = samples.options(store)
+    for name, value, known in (("finding", made.finding, options["findings"]), ("source", made.source, options["sources"]),
+                               ("split", made.split, options["splits"])):
+        if value is not None and value not in known:
+            raise BadInput(f"Unknown {name}", f"{value!r} does not occur", f"Choose from {', '.join(known) or 'nothing: there is none'}")
+    campaign_id = campaign_id or slug(made.name)
+    table.save(store, actor, campaign_id, made.model_dump_json(), state)
+    return campaign_id
+
+
+def values_of(store: Store, asked: str) -> frozenset[str]:
+    """What may be answered to one entry of `ask`."""
+    if asked.startswith("flag_"):
+        return book.values_of(store, asked)
+    return frozenset({*book.find(store, asked).ids, CANNOT_TELL})
+
+
+def fields_of(store: Store, campaign: Campaign) -> tuple[str, ...]:
+    return tuple(a if a.startswith("flag_") else book.find(store, a).field for a in campaign.ask)
+
+
+def ask(store: Store, actor: Person, campaign_id: str, campaign: Campaign) -> Ask:
+    """The campaign as queries take it. Annotators verify an expression only where two others have voted; a flag is a plain question."""
+    fields = fields_of(store, campaign)
+    blind = bool(campaign.claim) and not fields[0].startswith("flag_") and not actor.may(Permission.READ_RESULTS)
+    return Ask(campaign_id, fields, campaign.votes, grid=bool(campaign.claim), claim=campaign.claim, claimed_by=campaign.claimed_by,
+               run_id=campaign.run_id, label=campaign.label, finding=campaign.finding, source=campaign.source, split=campaign.split,
+               least_votes=2 if blind else 0, priority=campaign.priority, random_share=campaign.random_share, gold_share=campaign.gold_share,
+               repeat_share=campaign.repeat_share, repeat_hours=campaign.repeat_hours)
+
+
+def block(store: Store, actor: Person, campaign_id: str, client: str, number: int) -> Block:
+    """Leases the next block to this person, or gives again what this client was given under this number.
+
+    Labels, votes and predictions of others are not in it (honesty rule 5); in a verify grid the claim is, and is recorded as shown.
+
+    Raises:
+        NotAllowed: the role may not label, or the campaign is for others. NotFound.
+    """
+    campaign = workable(store, actor, campaign_id)
+    if campaign is None:
+        return Block("", pd.DataFrame(columns=["image_id", "gray48", "round", "suggested", "place", "answers"]))
+    return table.grant(store, actor, ask(store, actor, campaign_id, campaign), str(uuid7()), client, number,
+                       GRID_BLOCK if campaign.grid else BLOCK, LEASE_MINUTES)
+
+
+def workable(store: Store, actor: Person, campaign_id: str) -> Campaign | None:
+    """The campaign if it is open. Raises: NotAllowed, NotFound."""
+    actor.require(Permission.LABEL)
+    campaign, state = find(store, campaign_id)
+    if campaign.members and actor.person_id not in campaign.members:
+        raise NotAllowed("You are not in this campaign", f"{campaign.name} has other members", "Ask a reviewer or data lead to add you")
+    return campaign if state == "open" else None
+
+
+def heartbeat(store: Store, actor: Person, asked: Ask, client: str) -> list[str]:
+    """Keeps what this client holds; returns faces that went to others after the lease had run out."""
+    return table.heartbeat(store, actor, asked, client, LEASE_MINUTES)
+
+
+def counts(store: Store, actor: Person, campaign_id: str) -> dict[str, Any]:
+    """How a campaign stands for one person (see store.campaigns.counts)."""
+    campaign, _ = find(store, campaign_id)
+    return table.counts(store, actor, ask(store, actor, campaign_id, campaign))
+
+
+def done(store: Store, actor: Person, asked: Ask) -> int:
+    """Faces this person has answered, flagged or skipped."""
+    return table.done_count(store, actor, asked)
+
+
+def why_empty(store: Store, actor: Person, campaign_id: str) -> str:
+    """One sentence that says why no face waits for this person."""
+    campaign, state = find(store, campaign_id)
+    if state != "open":
+        return "This campaign is closed."
+    n = counts(store, actor, campaign_id)
+    if not n["faces"]:
+        return "No face matches what this campaign asks for."
+    parts = []
+    if n["done"]:
+        parts.append(f"you have answered {n['done']:,} of {n['faces']:,}")
+    if n["held"]:
+        wait = _minutes(n["next_expiry"])
+        parts.append(f"{n['held']:,} are with others now" + (f", the next come free in {wait} at the latest" if wait else ""))
+    if n["full"]:
+        parts.append(f"{n['full']:,} have all the {campaign.votes} answers wanted" if campaign.votes > 1 else f"{n['full']:,} are answered")
+    least = ask(store, actor, campaign_id, campaign).least_votes
+    if least:
+        parts.append(f"only faces on which {least} others have voted are shown here")
+    return f"No face waits for you: {'; '.join(parts) or 'none is left'}."
+
+
+def _minutes(at: datetime | None) -> str:
+    return "" if at is None else f"{max(math.ceil((at - now()).total_seconds() / 60), 1)} min"
+
+
+def set_gold(store: Store, actor: Person, image_ids: list[str], field: str, accept: list[str], active: bool = True) -> None:
+    """Marks faces as gold, whose right answers are known, or takes the mark back.
+
+    Raises:
+        NotAllowed. BadInput: no value, or one that the field does not take.
+    """
+    actor.require(Permission.PLAN)
+    allowed = book.values_of(store, field)
+    if active and (not accept or not set(accept) <= allowed):
+        raise BadInput("Gold needs right answers", f"{', '.join(accept) or 'none'} for {field}", f"Choose from {', '.join(sorted(allowed))}")
+    table.set_gold(store, actor, image_ids, field, accept, active)
+
+
+def gold_of(store: Store, image_id: str) -> list[str]:
+    """The right answers on the expression of a gold face; empty for other faces."""
+    return table.gold_of(store, image_id, "expression")
+
+
+def scheme_ids(store: Store, campaign_ids: set[str]) -> dict[tuple[str, str], str]:
+    """(campaign, field) -> the scheme that is asked there."""
+    known = listed(store)
+    return {(c, field): asked for c in campaign_ids if c in known
+            for asked, field in zip(known[c][0].ask, fields_of(store, known[c][0]), strict=True) if asked != field}
+
+
+def questions(store: Store, campaign: Campaign) -> list[tuple[str, str, Scheme | None]]:
+    """(field, title, scheme) of each question; a flag has no scheme."""
+    out: list[tuple[str, str, Scheme | None]] = []
+    for asked in campaign.ask:
+        if asked.startswith("flag_"):
+            out.append((asked, FLAGS[asked.removeprefix("flag_")][0], None))
+        else:
+            found = book.find(store, asked)
+            out.append((found.field, found.name, found))
+    return out
