@@ -48,6 +48,7 @@ class Annotator:
         self.want: int | None = 1
         self.number = 0
         self.made = self.stalls = 0
+        self.exhausted = False
         self.waits: list[float] = []
         self.opened = 0.0
         self.problems: list[str] = []
@@ -87,7 +88,7 @@ class Annotator:
                      "target": None, "gesture": str(uuid7()), "lead_ms": 600, "shown_at": now - 600, "decided_at": now, "mode": "single", "lease": lease}
             self.pending[event["event_id"]] = event
             self.made += 1
-            if self.want is None and len(self.faces) < 80:
+            if self.want is None and len(self.faces) < 80 and not self.exhausted:
                 self.want = self.batch + 1
 
     async def report(self) -> None:
@@ -133,6 +134,7 @@ class Annotator:
         self.problems += [f"refused: {reason}" for reason in data["refused"].values()]
         if data["batch"] and data["batch"]["number"] == self.want:
             self.batch, self.want = self.want, None
+            self.exhausted = not data["batch"]["faces"]
             self.faces += [(f["image_id"], data["batch"]["lease"]) for f in data["batch"]["faces"]]
 
 
