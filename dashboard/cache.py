@@ -88,7 +88,7 @@ def all_campaigns(store: Store) -> dict[str, tuple[Campaign, campaigns.State]]:
     return campaigns.listed(store)
 
 
-@reader("campaigns", "schemes", entries=512)
+@reader("campaigns", "schemes", "examples", entries=512)
 def asked(store: Store, person: Person, campaign_id: str, campaign: Campaign) -> tuple[campaigns.Ask, tuple[loop.Question, ...]]:
     """What a campaign asks, for queries and for the component."""
     return curation.ask(store, person, campaign_id, campaign), tuple(loop.question(*q) for q in campaigns.questions(store, campaign))
@@ -188,10 +188,14 @@ def detail(store: Store, person: Person, sample_id: str) -> dict[str, pd.DataFra
     face = curation.seen_by(store, person, samples.by_ids(store, [sample_id]))
     if face.empty:
         return {"face": face}
-    image, shown = str(face["image_id"].iloc[0]), int(face["open"].iloc[0])
+    image, shown, tags = str(face["image_id"].iloc[0]), bool(face["open"].iloc[0]), bool(face["open_tags"].iloc[0])
+
+    def visible(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows[(rows["field"].isin(["age_band", "gender"]) & tags) | (~rows["field"].isin(["age_band", "gender"]) & shown)]
+
     return {"face": face, "copies": samples.copies(store, image), "findings": findings.of_image(store, image),
-            "votes": samples.imported_votes(store, image).iloc[: None if shown else 0],
-            "history": labels.history(store, image).iloc[: None if shown else 0],
+            "votes": visible(samples.imported_votes(store, image)),
+            "history": visible(labels.history(store, image)),
             "predictions": runs.of_image(store, image).iloc[: None if shown else 0]}
 
 

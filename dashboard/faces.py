@@ -60,9 +60,10 @@ def face_dialog(sample_id: str) -> None:
         facts = {"Given label": name_of(_text(face["given_label"])), "Current label": name_of(_text(face["current_label"])),
                  "Source split": _text(face["source_split"]) or "none"}
         if face["open"]:
-            facts |= {"Perceived age": (_text(face["age_band"]) or "not tagged").replace("_", "-"),
-                      "Perceived gender": (_text(face["gender"]) or "not tagged").replace("_", " "),
-                      "Flags": str(face["flags"]).replace(",", ", ").replace("_", "-") or "none"}
+            if face["open_tags"]:
+                facts |= {"Perceived age": (_text(face["age_band"]) or "not tagged").replace("_", "-"),
+                          "Perceived gender": (_text(face["gender"]) or "not tagged").replace("_", " ")}
+            facts |= {"Flags": str(face["flags"]).replace(",", ", ").replace("_", "-") or "none"}
         facts |= {"Findings": ", ".join(KINDS[k] for k in found["findings"]["kind"]) or "none"}
         st.table(pd.DataFrame({"": facts.values()}, index=list(facts.keys())), border="horizontal")
         copies = found["copies"]

@@ -71,7 +71,7 @@ def working(campaign_id: str, campaign: Campaign, note: str) -> None:
     common: dict[str, Any] = {
         "key": key, "journal": journal, "page": campaign_id, "report": report, "note": note, "acked": receipt.acked, "refused": receipt.refused,
         "batch": batch(store, person, campaign_id, report), "past": earlier(store, person, campaign_id, tuple(q.field for q in asked), report),
-        "lost": curation.heartbeat(store, person, ask, report.client) if report.client else [],
+        "lost": curation.heartbeat(store, person, campaign_id, ask, report.client) if report.client else [],
         "done": (done := curation.done(store, person, ask)), "total": total(store, person, campaign_id, done)}
     common["empty"] = curation.why_empty(store, person, campaign_id) if common["batch"] and not common["batch"].faces else ""
     if grid:

@@ -18,7 +18,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from fercore import people
 from fercore.domain import Permission, Person, Role, slug
-from fercore.errors import BadInput, Conflict, NotAllowed, NotFound
+from fercore.errors import BadInput, Conflict, NotAllowed, NotFound, WorkspaceError
 from fercore.store import Store, now
 from fercore.store import people as table
 
@@ -36,8 +36,16 @@ _LOCK = threading.Lock()  # guesses are counted one after the other, and one at 
 
 
 def mode(store: Store, oidc: bool) -> Mode:
-    """How people come in: through a provider when one is configured, else by password once anybody has one, else by choosing a profile."""
-    return "oidc" if oidc else "password" if "password" in table.account_kinds(store) else "local"
+    """How people come in: through a provider when one is configured, else by password once anybody has one, else by choosing a profile.
+
+    Raises:
+        WorkspaceError: people sign in through a provider here, and none is configured: nobody is let in without.
+    """
+    kinds = table.account_kinds(store)
+    if not oidc and kinds and "password" not in kinds:
+        raise WorkspaceError("The sign-in is not configured", "People of this workspace sign in through a provider; the server knows of none",
+                             "Start it with fercore serve --secrets FILE, or give a data lead a password")
+    return "oidc" if oidc else "password" if kinds else "local"
 
 
 def in_use(store: Store) -> bool:
@@ -82,9 +90,10 @@ def set_role(store: Store, actor: Person, name: str, role: Role) -> None:
     """Takes effect at the person's next step. Raises: NotAllowed, NotFound, Conflict: the last data lead."""
     actor.require(Permission.PEOPLE)
     person = _named(store, name)
-    if role is not Role.DATA_LEAD:
-        _keep_a_lead(store, person)
-    table.change(store, actor, replace(person, role=role), "role")
+    with store.write("people"):  # two leads must not demote each other at the same moment
+        if role is not Role.DATA_LEAD:
+            _keep_a_lead(store, person)
+        table.change(store, actor, replace(person, role=role), "role")
 
 
 def set_password(store: Store, actor: Person, name: str, password: str, *, one_time: bool = False) -> None:
@@ -117,8 +126,9 @@ def disable(store: Store, actor: Person, name: str) -> None:
     """Ends the sessions of a person for good; what the person did stays. Raises: NotAllowed, NotFound, Conflict: the last data lead."""
     actor.require(Permission.PEOPLE)
     person = _named(store, name)
-    _keep_a_lead(store, person)
-    table.change(store, actor, person, "disable")
+    with store.write("people"):  # as in set_role
+        _keep_a_lead(store, person)
+        table.change(store, actor, person, "disable")
 
 
 def enable(store: Store, actor: Person, name: str) -> None:
@@ -224,12 +234,13 @@ def _start(store: Store, person: Person) -> str:
 def _verified(store: Store, name: str, password: str) -> tuple[Person, bool]:
     """(person, whether the password is a one-time one); takes as long for a name that nobody has."""
     with _LOCK:
+        key = name
         try:
-            person = people.find(store, slug(name))
+            person = people.find(store, key := slug(name))
         except (BadInput, NotFound, NotAllowed):
             person = None
         account = table.password_of(store, person.person_id) if person else None
-        who = person.person_id if person else f"unknown {digest(name)[:16]}"
+        who = person.person_id if person else f"unknown {digest(key)[:16]}"
         failed = table.failures(store, who, now() - WINDOW)
         if len(failed) >= ATTEMPTS:
             minutes = -(-(failed[-ATTEMPTS] + WINDOW - now()) // timedelta(minutes=1))
@@ -280,7 +291,7 @@ def _password_row(store: Store, person: Person, password: str, one_time: bool) -
     typed = _normal(password)
     if not SHORTEST <= len(typed) <= LONGEST:
         raise BadInput("Password cannot be used", f"It has {len(typed)} characters", f"Give {SHORTEST} to {LONGEST:,}")
-    if person.role is not Role.DATA_LEAD and mode(store, False) == "local":
+    if person.role is not Role.DATA_LEAD and "password" not in table.account_kinds(store):
         raise Conflict("A data lead needs a password first", "From the first password on everybody must sign in, and only a data lead adds people",
                        "Give a data lead a password, then the others")
     return {"kind": "password", "hash": _HASHER.hash(typed), "one_time": one_time}

@@ -42,7 +42,10 @@ with left:
     inbox = cache.comments(addressee=person.person_id)
     for row in inbox.head(10).itertuples():
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**{access.plain(row.name)}** {access.plain(row.text)}", width="stretch")
+            # a comment can tell an answer
+            told = person.may(Permission.READ_RESULTS) or cache.own_vote(person, row.image_id) is not None
+            text = access.plain(row.text) if told else "on a face that you have not answered yet"
+            st.markdown(f"**{access.plain(row.name)}** {text}", width="stretch")
             if st.button("Open the face", key=f"face-{row.event_id}", type="tertiary"):
                 faces.face_dialog(cache.by_images(person, (row.image_id,))["sample_id"].iloc[0])
             if st.button("Done", key=f"seen-{row.event_id}", type="tertiary", icon=":material/check:"):

@@ -21,11 +21,15 @@ def seen_by(store: Store, actor: Person, faces: pd.DataFrame) -> pd.DataFrame:
         faces: with image_id, given_label and current_label.
 
     Returns:
-        The same rows; current_label is the given one, and `open` is False, where other people's answers are hidden.
+        The same rows; current_label is the given one, and `open` is False, where other people's answers are hidden; `open_tags` is False, and
+        age_band and gender are empty, where their tags are.
 
     Raises:
         NotAllowed: the actor may not look at faces.
     """
     actor.require(Permission.LOOK)
-    free = faces["image_id"].isin(labels.answered_images(store, actor, faces["image_id"].tolist())) | actor.may(Permission.READ_RESULTS)
-    return faces.assign(current_label=faces["current_label"].where(free, faces["given_label"]), open=free)
+    ids, all_open = faces["image_id"].tolist(), actor.may(Permission.READ_RESULTS)
+    free, *tags = (faces["image_id"].isin(labels.answered_images(store, actor, ids, field)) | all_open
+                   for field in ("expression", "age_band", "gender"))
+    shown = {c: faces[c].where(open_, None) for c, open_ in zip(("age_band", "gender"), tags, strict=True) if c in faces}
+    return faces.assign(current_label=faces["current_label"].where(free, faces["given_label"]), open=free, open_tags=tags[0] & tags[1], **shown)

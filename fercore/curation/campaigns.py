@@ -8,11 +8,12 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from uuid_utils import uuid7
 
+from fercore import people
 from fercore.curation import schemes as book
 from fercore.domain import Permission, Person, slug
-from fercore.errors import BadInput, NotAllowed, NotFound
+from fercore.errors import BadInput, Conflict, NotAllowed, NotFound
 from fercore.schemes import AGE_BANDS, CANNOT_TELL, FER7, FLAGS, GENDERS, Scheme
-from fercore.store import Store, now, samples
+from fercore.store import Store, labels, now, runs, samples
 from fercore.store import campaigns as table
 from fercore.store.campaigns import Ask, Block
 
@@ -121,7 +122,8 @@ def save(store: Store, actor: Person, campaign: Campaign | dict[str, Any], campa
     """Opens a campaign, or changes the one with this id; returns its id. Leases that are out stay out.
 
     Raises:
-        NotAllowed. BadInput: a value is wrong, or names a class, finding, source or run that is not here.
+        NotAllowed. BadInput: a value is wrong, or names a class, finding, source, run or person that is not here. Conflict: the name is taken,
+        or the question of a campaign would change.
     """
     actor.require(Permission.PLAN)
     try:
@@ -130,6 +132,10 @@ def save(store: Store, actor: Person, campaign: Campaign | dict[str, Any], campa
         first = error.errors()[0]
         raise BadInput("The campaign cannot be used", f"{'.'.join(map(str, first['loc'])) or 'campaign'}: "
                        f"{first['msg'].removeprefix('Value error, ')}") from error
+    if campaign_id is None and slug(made.name) in listed(store):
+        raise Conflict("The name is taken", f"{made.name!r} is a campaign of this workspace", "Give it another name, or change that campaign")
+    if campaign_id is not None and (before := listed(store).get(campaign_id)) and before[0].ask != made.ask:
+        raise Conflict("The question stays", f"{made.name} asks {', '.join(before[0].ask)}, and faces are out under it", "Open another campaign")
     asked = [values_of(store, a) for a in made.ask]
     if made.grid and not made.claim and "expression" in fields_of(store, made):
         raise BadInput("A grid cannot ask that", "First votes on an expression are given one face at a time", "Ask single faces, or verify a claim")
@@ -137,7 +143,8 @@ def save(store: Store, actor: Person, campaign: Campaign | dict[str, Any], campa
         raise BadInput("Unknown claim", f"{made.claim!r} is no value of {made.ask[0]}", f"Choose from {', '.join(sorted(asked[0]))}")
     options = samples.options(store)
     for name, value, known in (("finding", made.finding, options["findings"]), ("source", made.source, options["sources"]),
-                               ("split", made.split, options["splits"])):
+                               ("split", made.split, options["splits"]), ("run", made.run_id, sorted(runs.known(store))),
+                               *(("member", m, [p.person_id for p in people.everyone(store)]) for m in made.members)):
         if value is not None and value not in known:
             raise BadInput(f"Unknown {name}", f"{value!r} does not occur", f"Choose from {', '.join(known) or 'nothing: there is none'}")
     campaign_id = campaign_id or slug(made.name)
@@ -160,9 +167,11 @@ def ask(store: Store, actor: Person, campaign_id: str, campaign: Campaign) -> As
     """The campaign as queries take it. Annotators verify an expression only where two others have voted; a flag is a plain question."""
     fields = fields_of(store, campaign)
     blind = bool(campaign.claim) and not fields[0].startswith("flag_") and not actor.may(Permission.READ_RESULTS)
+    examples = tuple(sorted({i for a in campaign.ask if not a.startswith("flag_") for i in book.example_images(store, a)}))
     return Ask(campaign_id, fields, campaign.votes, grid=bool(campaign.claim), claim=campaign.claim, claimed_by=campaign.claimed_by,
                run_id=campaign.run_id, label=campaign.label, finding=campaign.finding, source=campaign.source, split=campaign.split,
-               least_votes=2 if blind else 0, priority=campaign.priority, random_share=campaign.random_share, gold_share=campaign.gold_share,
+               least_votes=2 if blind else 0, priority=campaign.priority, random_share=campaign.random_share, examples=examples,
+               gold_share=campaign.gold_share,
                repeat_share=campaign.repeat_share, repeat_hours=campaign.repeat_hours)
 
 
@@ -190,8 +199,11 @@ def workable(store: Store, actor: Person, campaign_id: str) -> Campaign | None:
     return campaign if state == "open" else None
 
 
-def heartbeat(store: Store, actor: Person, asked: Ask, client: str) -> list[str]:
-    """Keeps what this client holds; returns faces that went to others after the lease had run out."""
+def heartbeat(store: Store, actor: Person, campaign_id: str, asked: Ask, client: str) -> list[str]:
+    """Keeps what this client holds, while the campaign is open to this person; returns its faces that others hold now."""
+    campaign, state = find(store, campaign_id)
+    if state != "open" or (campaign.members and actor.person_id not in campaign.members):
+        return []
     return table.heartbeat(store, actor, asked, client, LEASE_MINUTES)
 
 
@@ -236,12 +248,14 @@ def set_gold(store: Store, actor: Person, image_ids: list[str], field: str, acce
     """Marks faces as gold, whose right answers are known, or takes the mark back.
 
     Raises:
-        NotAllowed. BadInput: no value, or one that the field does not take.
+        NotAllowed. BadInput: no value, or one that the field does not take. NotFound: an image.
     """
     actor.require(Permission.PLAN)
     allowed = book.values_of(store, field)
     if active and (not accept or not set(accept) <= allowed):
         raise BadInput("Gold needs right answers", f"{', '.join(accept) or 'none'} for {field}", f"Choose from {', '.join(sorted(allowed))}")
+    if missing := set(image_ids) - labels.known_images(store, image_ids):
+        raise NotFound("Unknown image", f"{min(missing)[:12]} is not in this workspace")
     table.set_gold(store, actor, image_ids, field, accept, active)
 
 
@@ -250,11 +264,11 @@ def gold_of(store: Store, image_id: str) -> list[str]:
     return table.gold_of(store, image_id, "expression")
 
 
-def scheme_ids(store: Store, campaign_ids: set[str]) -> dict[tuple[str, str], str]:
-    """(campaign, field) -> the scheme that is asked there."""
+def questions_of(store: Store, campaign_ids: set[str]) -> dict[str, dict[str, str | None]]:
+    """What each campaign asks: field -> scheme id, None for a flag."""
     known = listed(store)
-    return {(c, field): asked for c in campaign_ids if c in known
-            for asked, field in zip(known[c][0].ask, fields_of(store, known[c][0]), strict=True) if asked != field}
+    return {c: {field: None if asked == field else asked
+                for asked, field in zip(known[c][0].ask, fields_of(store, known[c][0]), strict=True)} for c in campaign_ids}
 
 
 def questions(store: Store, campaign: Campaign) -> list[tuple[str, str, Scheme | None]]:

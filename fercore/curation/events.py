@@ -1,6 +1,7 @@
 """Recording what people did. Events are made and named in the browser; recording them twice is harmless, and what is acknowledged has
 been read back from the database."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -11,7 +12,7 @@ from uuid_utils import uuid7
 
 from fercore import people
 from fercore.curation import schemes as book
-from fercore.curation.campaigns import scheme_ids
+from fercore.curation.campaigns import questions_of
 from fercore.domain import Permission, Person
 from fercore.errors import BadInput, Conflict, NotFound
 from fercore.store import Store, campaigns, labels
@@ -31,9 +32,10 @@ class LabelEvent(BaseModel):
     value: str | None = Field(default=None, max_length=MAX_TEXT)
     target: UUID | None = None
     gesture: UUID
-    mode: Literal["single", "grid_bulk", "grid_exception", "grid_tag"] = "single"
+    mode: Literal["single", "grid_bulk", "grid_exception", "grid_tag", "revised"] = "single"
     lease: str | None = Field(default=None, max_length=64)
-    lead_ms: Annotated[int | None, BeforeValidator(lambda v: round(v) if isinstance(v, float) else v)] = Field(default=None, ge=0, le=2**31 - 1)
+    lead_ms: Annotated[int | None, BeforeValidator(lambda v: round(v) if isinstance(v, float) and math.isfinite(v) else v)] = Field(
+        default=None, ge=0, le=2**31 - 1)
     shown_at: int | None = Field(default=None, ge=0, le=10**14)
     decided_at: int | None = Field(default=None, ge=0, le=10**14)
 
@@ -72,18 +74,19 @@ def record(store: Store, actor: Person, events: list[dict[str, Any]], *, practic
         NotAllowed: the actor may not label.
     """
     actor.require(Permission.LABEL)
-    receipt, sound, spelled, allowed = Receipt(), dict[str, LabelEvent](), dict[str, str](), dict[str, frozenset[str]]()
+    receipt, sound, allowed = Receipt(), dict[str, LabelEvent](), dict[str, frozenset[str]]()
+    spelled = dict[str, dict[str, None]]()  # an id may come in several spellings
     for raw in events:
         name = str(raw.get("event_id"))[:64] if isinstance(raw, dict) else "?"
         try:
             event = LabelEvent.model_validate(raw)
-            if event.op in ("set", "unset") and event.field is not None:
+            if event.op in ("set", "unset", "skip") and event.field is not None:
                 if event.field not in allowed:
                     allowed[event.field] = book.values_of(store, event.field)
                 if event.op == "set" and event.value not in allowed[event.field]:
                     raise BadInput("Unknown value", f"{event.value!r} is no value of {event.field}")
             sound[str(event.event_id)] = event
-            spelled[str(event.event_id)] = name
+            spelled.setdefault(str(event.event_id), {})[name] = None
         except ValidationError as error:
             first = error.errors()[0]
             receipt.refused[name] = f"{'.'.join(map(str, first['loc'])) or 'event'}: {first['msg']}"
@@ -93,40 +96,49 @@ def record(store: Store, actor: Person, events: list[dict[str, Any]], *, practic
         return receipt
     sound = dict(sorted(sound.items()))
     for name in labels.of_others(store, actor, list(sound)):
-        receipt.refused[spelled[name]] = "the event id belongs to another person"
+        receipt.refused |= dict.fromkeys(spelled[name], "the event id belongs to another person")
         del sound[name]
     here = labels.known_images(store, list({e.image_id for e in sound.values()}))
     targets = [str(e.target) for e in sound.values() if e.target]
     undoable = labels.known_targets(store, actor, targets) if targets else {}
     leases = sorted({e.lease for e in sound.values() if e.lease})
     held = campaigns.handed(store, actor, leases) if leases and not practice else {}
-    schemes = scheme_ids(store, {i["campaign_id"] for lease in held.values() for i in lease.values()}) if held else {}
+    asked = questions_of(store, {i["campaign_id"] for lease in held.values() for i in lease.values()}) if held else {}
+    shown_with_answer = campaigns.examples_among(store, list(here))
+    rounds = {"practice"} if practice else {"vote", "confirm", "repeat"}
     rows = []
     for name, event in sound.items():  # in the order of the acts: an undo follows what it undoes
         shown = held.get(event.lease or "", {}).get(event.image_id)
         target = undoable.get(str(event.target)) if event.target else None
+        base = (event.field or "").removesuffix("_2")
+        fits = shown is None or base in asked[shown["campaign_id"]] or (base.startswith("flag_") and event.mode == "single") or event.op == "comment"
         reason = ("unknown image" if event.image_id not in here
                   else f"{event.op} of an act on this face that is not yours"
-                  if event.target and (target is None or target["image_id"] != event.image_id)
+                  if event.target and (target is None or target["image_id"] != event.image_id or target["round"] not in rounds)
                   else "the lease is not yours" if event.lease and not practice and event.lease not in held
                   else "this face was not handed out under that lease" if event.lease and not practice and shown is None
-                  else "nothing was claimed about this face" if event.mode == "grid_bulk" and not (shown and shown["suggested"])
+                  else "its campaign does not ask that" if not target and not fits
+                  else "that was not claimed about this face" if event.mode == "grid_bulk" and not target
+                  and not (shown and shown["suggested"] and shown["suggested"] == event.value)
+                  else "this face is an example and takes no votes" if event.op == "set" and not event.lease and not practice
+                  and event.image_id in shown_with_answer
                   else None)
         if reason:
-            receipt.refused[spelled[name]] = reason
+            receipt.refused |= dict.fromkeys(spelled[name], reason)
             continue
         row = event.model_dump(mode="json")
         if target is not None:
             row |= {"field": target["field"], "round": target["round"], "campaign_id": target["campaign_id"]}
         else:
             row |= shown or {}
-            row["round"] = "practice" if practice else "confirm" if event.mode == "grid_bulk" else (shown or {}).get("round", "vote")
-            row["scheme_id"] = schemes.get((row.get("campaign_id") or "", event.field or ""))
+            claimed = shown is not None and shown["suggested"] is not None and shown["suggested"] == event.value
+            row["round"] = "practice" if practice else "confirm" if claimed else (shown or {}).get("round", "vote")
+            row["scheme_id"] = asked.get(row.get("campaign_id") or "", {}).get(base)
             undoable[name] = {"image_id": event.image_id, "field": event.field, "round": row["round"], "campaign_id": row.get("campaign_id")}
         rows.append(row)
     if rows:
         recorded = labels.append(store, actor, rows)
-        receipt.acked = [spelled[r["event_id"]] for r in rows if r["event_id"] in recorded]
+        receipt.acked = [name for r in rows if r["event_id"] in recorded for name in spelled[r["event_id"]]]
     return receipt
 
 
@@ -145,8 +157,9 @@ def adjudicate(store: Store, actor: Person, image_id: str, field: str, value: st
         raise BadInput("Unknown value", f"{value!r} is no value of {field}")
     if not labels.known_images(store, [image_id]):
         raise NotFound("Unknown image", f"{image_id[:12]} is not in this workspace")
-    if labels.answered_images(store, actor, [image_id], field):
-        raise Conflict("You voted on this face", "Whoever settles a disagreement has no vote in it", "Leave it to another reviewer")
+    if labels.ever_voted(store, actor, image_id, field):
+        raise Conflict("You voted on this face", "Whoever settles a disagreement has no vote in it, also none taken back",
+                       "Leave it to another reviewer")
     events = [_single("set", image_id, field=field, value=value, round="adjudication")]
     if note.strip():
         events.append(_single("comment", image_id, value=_text(note)))
@@ -167,7 +180,7 @@ def revise(store: Store, actor: Person, image_id: str, field: str, value: str) -
     """
     if not labels.answered_images(store, actor, [image_id], field):
         raise Conflict("You have not voted on this face", "First votes are given in a labeling campaign", "Open Label")
-    if refused := record(store, actor, [_single("set", image_id, field=field, value=value) | {"mode": "single"}]).refused:
+    if refused := record(store, actor, [_single("set", image_id, field=field, value=value) | {"mode": "revised"}]).refused:
         raise BadInput("Not changed", next(iter(refused.values())))
 
 

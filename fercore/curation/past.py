@@ -27,25 +27,26 @@ def replay(events: list[dict[str, Any]], fields: tuple[str, ...]) -> dict[str, U
     """The acts of each gesture with what stood on the face before and after it.
 
     Args:
-        events: event_id, op, image_id, field, value, target, gesture; every act of one person on the images they name, oldest first.
+        events: event_id, op, image_id, field, value, target, gesture, round; every act of one person on the images they name, oldest first.
         fields: what is asked: a face is passed once all are answered, it is skipped, or a flag is set.
     """
     units: dict[str, dict[str, Act]] = {}
     of: dict[str, Act] = {}  # event id -> the act it belongs to
-    answers: dict[str, dict[str, str]] = {}
-    passed: dict[str, bool] = {}
+    answers: dict[tuple[str, bool], dict[str, str]] = {}
+    passed: dict[tuple[str, bool], bool] = {}
     for e in events:
         image = e["image_id"]
+        face = (image, e["round"] == "repeat")  # a hidden repeat knows nothing of the first answer
         if e["op"] in ("undo", "redo"):
             if (act := of.get(e["target"])) is not None:
                 back = e["op"] == "undo"
-                answers[image] = dict(act.before if back else act.after)
-                passed[image] = act.passed_before if back else act.passed_after
+                answers[face] = dict(act.before if back else act.after)
+                passed[face] = act.passed_before if back else act.passed_after
             continue
-        have = answers.setdefault(image, {})
+        have = answers.setdefault(face, {})
         unit = units.setdefault(e["gesture"], {})
         if image not in unit:
-            unit[image] = Act(e["gesture"], image, before=dict(have), passed_before=passed.get(image, False))
+            unit[image] = Act(e["gesture"], image, before=dict(have), passed_before=passed.get(face, False))
         act = of[e["event_id"]] = unit[image]
         act.events.append({k: e[k] for k in ("event_id", "op", "field", "value", "gesture")})
         if e["op"] == "set":
@@ -53,8 +54,8 @@ def replay(events: list[dict[str, Any]], fields: tuple[str, ...]) -> dict[str, U
         elif e["op"] == "unset":
             have.pop(e["field"], None)
         flagged = e["op"] == "set" and e["field"].startswith("flag_")
-        passed[image] = passed.get(image, False) or e["op"] == "skip" or flagged or all(f in have for f in fields)
-        act.after, act.passed_after = dict(have), passed[image]
+        passed[face] = passed.get(face, False) or e["op"] == "skip" or flagged or all(f in have for f in fields)
+        act.after, act.passed_after = dict(have), passed[face]
     return {gesture: list(acts.values()) for gesture, acts in units.items()}
 
 

@@ -166,8 +166,9 @@ def my_progress(store: Store, actor: Person, field: str = "expression") -> Progr
     """
     actor.require(Permission.LABEL)
     own = table.own_answers(store, actor, field)
-    gold = table.gold_answers(store, field, None, [], actor.person_id)
-    repeats = table.repeats(store, field, None, [], actor.person_id)
+    today = pd.Timestamp(now()).normalize()  # finished days only: a figure that moves with an answer would tell which face was gold or a repeat
+    gold, repeats = (found[found["recorded_at"] < today] for found in (
+        table.gold_answers(store, field, None, [], actor.person_id), table.repeats(store, field, None, [], actor.person_id)))
     by_day = measures.shares(gold["recorded_at"].dt.strftime("%Y-%m-%d"), gold["hit"])
     names = _campaign_names(store, own["campaign_id"].dropna().unique().tolist())
     gaps = own["recorded_at"].sort_values().diff()

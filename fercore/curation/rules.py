@@ -223,7 +223,8 @@ RULES: dict[str, DecisionRule] = {r.rule_id: r for r in (
     DecisionRule("strict_majority@1", "Strict majority", "More than half of all votes, unknown and non-face among them.", "fercore", _strict),
     DecisionRule("argmax@1", "Plurality", "The answer with the most votes; ambiguous where several have as many.", "fercore", _argmax),
     DecisionRule("adjudicated_first@1", "Adjudicated first", "What a reviewer settled; else the plurality of the votes. Non-face where more say so "
-                 "than name an expression. This is the current label of the workspace.", "fercore", _adjudicated),
+                 "than name an expression; who does both counts as the former, where the current label counts the expression.",
+                 "fercore", _adjudicated),
     focus4(),
 )}
 

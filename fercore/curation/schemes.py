@@ -370,7 +370,7 @@ def _guided(store: Store, scheme_id: str) -> tuple[str, list[str]]:
 
 
 def choose_examples(store: Store, actor: Person, scheme_id: str) -> dict[str, int]:
-    """Chooses up to 8 example faces a class, by agreement: gold, then >= 9 of 10 imported votes, then two or more annotators with one answer.
+    """Chooses up to 8 example faces a class, by agreement: >= 9 of 10 imported votes, then two or more annotators with one answer, then gold.
 
     All versions of the scheme share them; choosing anew puts the earlier ones aside.
 

@@ -28,6 +28,7 @@ class Ask:
     least_votes: int = 0  # votes of others a face must have before it is shown
     priority: str = "none"
     random_share: float = 0.0
+    examples: tuple[str, ...] = ()  # images that were shown with their answer: never handed out
     gold_share: float = 0.0
     repeat_share: float = 0.0
     repeat_hours: float = 24.0
@@ -64,14 +65,16 @@ def gold_of(store: Store, image_id: str, field: str) -> list[str]:
     return sorted(found or [])
 
 
-# Who answered what: a face is answered by who voted on every field or flagged it, done by who answered or skipped it. A hold is a face in a
-# living lease that its holder is not done with.
+# Who answered what: a face is answered by who voted on every field, flagged it here, or saw no face in it anywhere; done by who answered or
+# skipped it. A hold is a face in a living lease that its holder is not done with; a slot is used by who holds it or answered in it last.
 _STATE = """
     acts AS (
         SELECT image_id, person_id, count(*) FILTER (op = 'set' AND list_contains($fields, field)) = len($fields)
-               OR bool_or(op = 'set' AND field LIKE 'flag_%' AND value = 'yes') AS answered, bool_or(op = 'skip') AS skipped
+               OR bool_or(op = 'set' AND field LIKE 'flag_%' AND value = 'yes') AS answered,
+               bool_or(op = 'skip' AND list_contains($fields, field)) AS skipped
         FROM standing
-        WHERE (list_contains($fields, field) OR field LIKE 'flag_%')
+        WHERE (list_contains($fields, field) OR field = 'flag_non_face'
+               OR (field LIKE 'flag_%' AND op = 'set' AND campaign_id = $campaign))
           AND CASE WHEN $grid THEN campaign_id = $campaign AND round IN ('vote', 'confirm') ELSE round = 'vote' END
         GROUP BY image_id, person_id HAVING answered OR skipped),
     held AS (
@@ -79,10 +82,11 @@ _STATE = """
         ANTI JOIN acts AS a ON a.image_id = f.image_id AND a.person_id = l.person_id
         WHERE l.campaign_id = $campaign AND l.ended_at IS NULL AND l.expires_at > $now AND f.slot IS NOT NULL),
     used AS (
-        SELECT f.image_id, f.slot FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id
+        SELECT f.image_id, l.person_id, arg_max(f.slot, l.granted_at) AS slot
+        FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id
         JOIN acts AS a ON a.image_id = f.image_id AND a.person_id = l.person_id AND a.answered
-        WHERE l.campaign_id = $campaign AND f.slot IS NOT NULL
-        UNION SELECT image_id, slot FROM held),
+        WHERE l.campaign_id = $campaign AND f.slot IS NOT NULL GROUP BY f.image_id, l.person_id
+        UNION SELECT image_id, person_id, slot FROM held),
     taken AS (
         SELECT image_id, count(DISTINCT person_id) AS n FROM (
             SELECT image_id, person_id FROM acts WHERE answered UNION ALL SELECT image_id, person_id FROM held) GROUP BY image_id),
@@ -106,7 +110,9 @@ _BASE = """
           AND b.image_id NOT IN (SELECT image_id FROM acts WHERE person_id = $person)
           AND b.image_id NOT IN (SELECT image_id FROM held WHERE person_id = $person)
           AND ($gold_share = 0 OR b.image_id NOT IN (SELECT g.image_id FROM gold AS g WHERE list_contains($fields, g.field)))
-          AND b.image_id NOT IN (SELECT x.image_id FROM facts.example_face AS x)
+          AND NOT list_contains($examples, b.image_id)
+          AND b.image_id NOT IN (SELECT s.image_id FROM standing AS s WHERE s.person_id = $person AND s.round = 'adjudication' AND s.op = 'set'
+                                 AND list_contains($fields, s.field))
           AND ($least = 0 OR b.image_id IN (
                 SELECT image_id FROM standing WHERE round = 'vote' AND op = 'set' AND list_contains($fields, field) AND person_id <> $person
                 GROUP BY image_id HAVING count(*) >= $least)))
@@ -132,7 +138,8 @@ _SCORE = {
 def _params(ask: Ask, person: Person) -> dict[str, Any]:
     return {"campaign": ask.campaign_id, "fields": list(ask.fields), "grid": ask.grid, "now": now(), "person": person.person_id,
             "label": ask.label, "finding": ask.finding, "source": ask.source, "split": ask.split, "claim": ask.claim,
-            "claimed_by": ask.claimed_by, "run": ask.run_id, "votes": ask.votes, "least": ask.least_votes, "gold_share": ask.gold_share}
+            "claimed_by": ask.claimed_by, "run": ask.run_id, "votes": ask.votes, "least": ask.least_votes, "gold_share": ask.gold_share,
+            "examples": list(ask.examples)}
 
 
 def grant(store: Store, person: Person, ask: Ask, lease_id: str, client: str, number: int, limit: int, minutes: float) -> Block:
@@ -157,23 +164,34 @@ def grant(store: Store, person: Person, ask: Ask, lease_id: str, client: str, nu
     return Block(lease_id, _faces(store, params, lease_id))
 
 
+# The first slot of a face that nobody else uses, for faces (image_id, slot) of one person; NULL where others have them all.
+_FREE_SLOT = """
+    others AS (SELECT image_id, list(DISTINCT slot) AS slots, count(DISTINCT person_id) AS n FROM (
+        SELECT image_id, person_id, slot FROM used WHERE person_id <> $person
+        UNION ALL SELECT image_id, person_id, NULL FROM acts WHERE answered AND person_id <> $person) GROUP BY image_id)
+"""
+_SLOT = """
+    CASE WHEN f.slot IS NULL OR coalesce(o.n, 0) >= $votes THEN NULL WHEN NOT list_contains(coalesce(o.slots, []), f.slot) THEN f.slot
+         ELSE list_filter(range(1, $votes + 1), s -> NOT list_contains(o.slots, s))[1] END
+"""
+
+
 def _take_over(w: Writer, params: dict[str, Any], lease_id: str, client: str) -> int:
     """Moves the faces that the person holds under other clients into this lease; returns how many."""
     mine = {k: params[k] for k in ("campaign", "person", "fields", "grid", "now", "votes")} | {"lease": lease_id, "client": client}
     moved = w.run(f"""
         INSERT INTO live.lease_face
-        WITH {_STATE}
-        SELECT $lease, f.image_id, f.slot, row_number() OVER (ORDER BY l.granted_at, l.lease_id, f.place) - 1, f.round, f.reason,
-               f.inclusion, f.suggested, f.suggested_by
-        FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id
-        LEFT JOIN (SELECT image_id, count(*) AS n FROM (SELECT image_id, person_id FROM acts WHERE answered AND person_id <> $person
-                                                        UNION SELECT image_id, person_id FROM held WHERE person_id <> $person)
-                   GROUP BY image_id) AS o ON o.image_id = f.image_id
-        WHERE l.campaign_id = $campaign AND l.person_id = $person AND l.client <> $client AND l.ended_at IS NULL
-          AND CASE WHEN f.slot IS NULL THEN f.reason IN ('gold', 'repeat') ELSE l.expires_at > $now OR coalesce(o.n, 0) < $votes END
-          AND CASE WHEN f.round = 'repeat' THEN f.image_id NOT IN (SELECT s.image_id FROM standing AS s WHERE s.person_id = $person
-                                                                   AND s.round = 'repeat' AND list_contains($fields, s.field))
-                   ELSE f.image_id NOT IN (SELECT a.image_id FROM acts AS a WHERE a.person_id = $person) END
+        WITH {_STATE}, {_FREE_SLOT},
+        kept AS (
+            SELECT f.*, {_SLOT} AS fresh, l.granted_at, l.lease_id AS old,
+                   row_number() OVER (PARTITION BY f.image_id, f.round ORDER BY l.granted_at DESC) AS latest
+            FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id LEFT JOIN others AS o ON o.image_id = f.image_id
+            WHERE l.campaign_id = $campaign AND l.person_id = $person AND l.client <> $client AND l.ended_at IS NULL
+              AND CASE WHEN f.round = 'repeat' THEN f.image_id NOT IN (SELECT s.image_id FROM standing AS s WHERE s.person_id = $person
+                                                                       AND s.round = 'repeat' AND list_contains($fields, s.field))
+                       ELSE f.image_id NOT IN (SELECT a.image_id FROM acts AS a WHERE a.person_id = $person) END)
+        SELECT $lease, image_id, fresh, row_number() OVER (ORDER BY granted_at, old, place) - 1, round, reason, inclusion, suggested, suggested_by
+        FROM kept WHERE latest = 1 AND (fresh IS NOT NULL OR reason IN ('gold', 'repeat'))
     """, mine)
     w.run("UPDATE live.lease SET ended_at = $now WHERE campaign_id = $campaign AND person_id = $person AND client <> $client "
           "AND ended_at IS NULL", {k: mine[k] for k in ("now", "campaign", "person", "client")})
@@ -181,50 +199,51 @@ def _take_over(w: Writer, params: dict[str, Any], lease_id: str, client: str) ->
 
 
 def _fill(w: Writer, params: dict[str, Any], ask: Ask, lease_id: str, start: int, limit: int) -> None:
-    """Draws the faces of a block: a random share, gold, hidden repeats, and the rest by priority; shuffled together."""
-    shares = {"n_random": round(limit * ask.random_share), "n_gold": round(limit * ask.gold_share), "n_repeat": round(limit * ask.repeat_share)}
-    single = {} if not (ask.gold_share or ask.repeat_share) else {"before": now() - timedelta(hours=ask.repeat_hours)}
-    special = "" if not single else """
-        UNION ALL
-        SELECT image_id, NULL, 'vote', 'gold', NULL FROM (
-            SELECT g.image_id FROM gold AS g WHERE list_contains($fields, g.field)
-              AND g.image_id NOT IN (SELECT x.image_id FROM facts.example_face AS x)
-              AND g.image_id NOT IN (SELECT image_id FROM acts WHERE person_id = $person)
-              AND g.image_id NOT IN (SELECT f.image_id FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id
-                                     WHERE l.person_id = $person AND l.campaign_id = $campaign AND l.ended_at IS NULL)
-            ORDER BY md5(g.image_id || $person) LIMIT $n_gold)
-        UNION ALL
-        SELECT image_id, NULL, 'repeat', 'repeat', NULL FROM (
-            SELECT s.image_id FROM standing AS s
-            WHERE s.person_id = $person AND s.round = 'vote' AND s.op = 'set' AND list_contains($fields, s.field) AND s.recorded_at < $before
-              AND s.campaign_id = $campaign AND s.image_id NOT IN (
-                SELECT r.image_id FROM standing AS r WHERE r.person_id = $person AND r.round = 'repeat' AND list_contains($fields, r.field))
-              AND s.image_id NOT IN (SELECT f.image_id FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id
-                                     WHERE l.person_id = $person AND l.campaign_id = $campaign AND l.ended_at IS NULL AND f.round = 'repeat')
-            ORDER BY md5(s.image_id || $lease) LIMIT $n_repeat)
+    """Draws the faces of a block: from the random part of the campaign, gold, hidden repeats, and the rest by priority; shuffled together.
+
+    The random part is fixed: a face is in it when a hash of its id and the campaign's is below the share, so that its inclusion probability is
+    the share, whatever was handed out before.
     """
+    shares = {"n_random": round(limit * ask.random_share), "n_gold": round(limit * ask.gold_share), "n_repeat": round(limit * ask.repeat_share),
+              "share": ask.random_share, "before": now() - timedelta(hours=ask.repeat_hours)}
     w.run(f"""
         INSERT INTO live.lease_face
         WITH {_STATE}, {_BASE}, score AS ({_SCORE[ask.priority]}),
-        drawn AS (SELECT image_id, $n_random / (SELECT greatest(count(*), $n_random) FROM open) AS inclusion FROM open
-                  ORDER BY md5(image_id || $lease) LIMIT $n_random),
+        mine AS (SELECT f.image_id, f.round FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id
+                 WHERE l.person_id = $person AND l.campaign_id = $campaign AND l.ended_at IS NULL),
+        slotted AS (
+            SELECT image_id, taken, list_filter(range(1, $votes + 1), s -> NOT list_contains(slots, s))[1] AS slot,
+                   md5_number_lower(image_id || $campaign) % 1000000 < $share * 1000000 AS at_random
+            FROM open),
+        gold_faces AS (
+            SELECT DISTINCT g.image_id FROM gold AS g WHERE list_contains($fields, g.field) AND NOT list_contains($examples, g.image_id)
+              AND g.image_id NOT IN (SELECT image_id FROM acts WHERE person_id = $person) AND g.image_id NOT IN (SELECT image_id FROM mine)
+            ORDER BY md5(g.image_id || $person) LIMIT $n_gold),
+        repeats AS (
+            SELECT DISTINCT s.image_id FROM standing AS s
+            WHERE s.person_id = $person AND s.round = 'vote' AND s.op = 'set' AND list_contains($fields, s.field) AND s.recorded_at < $before
+              AND s.campaign_id = $campaign
+              AND s.image_id NOT IN (SELECT r.image_id FROM standing AS r WHERE r.person_id = $person AND r.round = 'repeat'
+                                     AND list_contains($fields, r.field))
+              AND s.image_id NOT IN (SELECT image_id FROM mine WHERE round = 'repeat')
+            ORDER BY md5(s.image_id || $lease) LIMIT $n_repeat),
+        special AS (SELECT (SELECT count(*) FROM gold_faces) + (SELECT count(*) FROM repeats) AS n),
+        drawn AS (
+            SELECT image_id, slot FROM slotted WHERE at_random AND slot IS NOT NULL ORDER BY taken, md5(image_id || $lease)
+            LIMIT greatest($n_random, $limit - (SELECT n FROM special) - (SELECT count(*) FROM slotted WHERE NOT at_random))),
+        ranked AS (
+            SELECT o.image_id, o.slot FROM slotted AS o LEFT JOIN score AS c ON c.image_id = o.image_id WHERE NOT o.at_random AND o.slot IS NOT NULL
+            ORDER BY c.score DESC NULLS LAST, o.taken, md5(o.image_id || $person), o.image_id
+            LIMIT greatest($limit - (SELECT n FROM special) - (SELECT count(*) FROM drawn), 0)),
         chosen AS (
-            SELECT image_id, free_slot, 'vote' AS round, 'random' AS reason, inclusion FROM (
-                SELECT o.image_id, list_filter(range(1, $votes + 1), s -> NOT list_contains(o.slots, s))[1] AS free_slot, d.inclusion
-                FROM drawn AS d JOIN open AS o ON o.image_id = d.image_id)
-            UNION ALL
-            SELECT image_id, free_slot, 'vote', CASE WHEN $priority = 'none' THEN 'queue' ELSE $priority END, NULL FROM (
-                SELECT o.image_id, list_filter(range(1, $votes + 1), s -> NOT list_contains(o.slots, s))[1] AS free_slot
-                FROM open AS o LEFT JOIN score AS c ON c.image_id = o.image_id
-                WHERE o.image_id NOT IN (SELECT image_id FROM drawn)
-                ORDER BY c.score DESC NULLS LAST, o.taken, md5(o.image_id || $person), o.image_id
-                LIMIT $limit - $n_random - least($n_gold, (SELECT count(*) FROM gold WHERE list_contains($fields, field))) - $n_repeat)
-            {special})
-        SELECT $lease, image_id, CASE WHEN reason IN ('gold', 'repeat') THEN NULL ELSE coalesce(free_slot, $votes) END,
-               $start + row_number() OVER (ORDER BY md5(image_id || $lease)) - 1, round, reason, inclusion, $claim,
+            SELECT image_id, slot, 'vote' AS round, 'random' AS reason, $share AS inclusion FROM drawn
+            UNION ALL SELECT image_id, slot, 'vote', CASE WHEN $priority = 'none' THEN 'queue' ELSE $priority END, NULL FROM ranked
+            UNION ALL SELECT image_id, NULL, 'vote', 'gold', NULL FROM gold_faces
+            UNION ALL SELECT image_id, NULL, 'repeat', 'repeat', NULL FROM repeats)
+        SELECT $lease, image_id, slot, $start + row_number() OVER (ORDER BY md5(image_id || $lease)) - 1, round, reason, inclusion, $claim,
                CASE WHEN $claim IS NULL THEN NULL ELSE coalesce($run, $claimed_by, $finding) END
         FROM chosen
-    """, {**params, **shares, **single, "lease": lease_id, "start": start, "limit": limit, "priority": ask.priority})
+    """, {**params, **shares, "lease": lease_id, "start": start, "limit": limit, "priority": ask.priority})
 
 
 def _faces(store: Store, params: dict[str, Any], lease_id: str) -> pd.DataFrame:
@@ -237,33 +256,32 @@ def _faces(store: Store, params: dict[str, Any], lease_id: str) -> pd.DataFrame:
 
 
 def heartbeat(store: Store, person: Person, ask: Ask, client: str, minutes: float) -> list[str]:
-    """Keeps what this client holds for another `minutes`; returns the faces that meanwhile went to others.
+    """Keeps what this client holds for another `minutes`; returns its faces that others, or another tab of the person, hold meanwhile.
 
-    A lease that ran out is taken up again, but for the faces that have got or are about to get all their votes.
+    A lease that ran out is taken up again, in other slots where others came, but for the faces that have or are about to get all their votes.
     """
-    at = now()
     ids = {"client": client, "person": person.person_id, "campaign": ask.campaign_id}
-    where = "client = $client AND person_id = $person AND campaign_id = $campaign AND ended_at IS NULL"
-    soonest = store.value(f"SELECT min(expires_at) FROM live.lease WHERE {where}", ids)
-    if soonest is None:
-        return []
-    if soonest < at + timedelta(minutes=minutes / 2):
+    where = "client = $client AND person_id = $person AND campaign_id = $campaign"
+    soonest = store.value(f"SELECT min(expires_at) FROM live.lease WHERE {where} AND ended_at IS NULL", ids)
+    if soonest is not None and soonest < now() + timedelta(minutes=minutes / 2):
         params = {k: v for k, v in _params(ask, person).items() if k in ("campaign", "fields", "grid", "now", "person", "votes")}
         with store.write() as w:
-            if soonest <= at:
-                w.run(f"""
-                    UPDATE live.lease_face SET slot = NULL
-                    WHERE slot IS NOT NULL AND lease_id IN (SELECT lease_id FROM live.lease WHERE {where} AND expires_at <= $now)
-                      AND image_id IN (
-                        WITH {_STATE} SELECT image_id FROM (
-                            SELECT image_id, person_id FROM acts WHERE answered AND person_id <> $person
-                            UNION SELECT image_id, person_id FROM held WHERE person_id <> $person)
-                        GROUP BY image_id HAVING count(*) >= $votes)
-                """, {**params, "client": client})
-            w.run(f"UPDATE live.lease SET expires_at = $until WHERE {where}", {**ids, "until": at + timedelta(minutes=minutes)})
-    return [r[0] for r in store.rows(f"""
-        SELECT image_id FROM live.lease_face WHERE reason NOT IN ('gold', 'repeat') AND lease_id IN (SELECT lease_id FROM live.lease WHERE {where})
-        GROUP BY image_id HAVING count(slot) = 0
+            w.run(f"""
+                UPDATE live.lease_face AS t SET slot = n.fresh FROM (
+                    WITH {_STATE}, {_FREE_SLOT}
+                    SELECT f.lease_id, f.image_id, {_SLOT} AS fresh FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id
+                    LEFT JOIN others AS o ON o.image_id = f.image_id
+                    WHERE l.client = $client AND l.person_id = $person AND l.campaign_id = $campaign AND l.ended_at IS NULL
+                      AND l.expires_at <= $now AND f.slot IS NOT NULL
+                      AND f.image_id NOT IN (SELECT a.image_id FROM acts AS a WHERE a.person_id = $person)) AS n
+                WHERE t.lease_id = n.lease_id AND t.image_id = n.image_id AND t.slot IS DISTINCT FROM n.fresh
+            """, {**params, "client": client})
+            w.run(f"UPDATE live.lease SET expires_at = $until WHERE {where} AND ended_at IS NULL",
+                  {**ids, "until": params["now"] + timedelta(minutes=minutes)})
+    return [r[0] for r in store.rows("""
+        SELECT f.image_id FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id
+        WHERE l.client = $client AND l.person_id = $person AND l.campaign_id = $campaign GROUP BY f.image_id
+        HAVING count(*) FILTER (l.ended_at IS NULL AND (f.slot IS NOT NULL OR f.reason IN ('gold', 'repeat'))) = 0
     """, ids)]
 
 
@@ -278,34 +296,45 @@ def handed(store: Store, person: Person, lease_ids: list[str]) -> dict[str, dict
     return out
 
 
+def examples_among(store: Store, image_ids: list[str]) -> set[str]:
+    """Images that are or were shown with their answer."""
+    return {r[0] for r in store.rows("SELECT DISTINCT image_id FROM facts.example_face WHERE image_id IN (SELECT unnest($ids))", {"ids": image_ids})}
+
+
 def counts(store: Store, person: Person, ask: Ask) -> dict[str, Any]:
     """For one person: done, open (free to be handed out), mine (held by the person), held (faces others hold that would be free otherwise),
     full (faces with all their votes), faces (in the campaign at all), next_expiry of others' leases."""
     names = ("faces", "open", "done", "mine", "held", "full", "next_expiry")
     params = _params(ask, person)
     return dict(zip(names, store.rows(f"""
-        WITH {_STATE}, {_BASE}
+        WITH {_STATE}, {_BASE},
+        again AS (SELECT image_id FROM standing WHERE person_id = $person AND round = 'repeat' AND campaign_id = $campaign)
         SELECT (SELECT count(*) FROM base), (SELECT count(*) FROM open),
                (SELECT count(*) FROM acts WHERE person_id = $person AND image_id IN (SELECT image_id FROM base)),
-               (SELECT count(*) FROM held WHERE person_id = $person),
+               (SELECT count(*) FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id
+                WHERE l.person_id = $person AND l.campaign_id = $campaign AND l.ended_at IS NULL AND l.expires_at > $now
+                  AND CASE WHEN f.round = 'repeat' THEN f.image_id NOT IN (SELECT image_id FROM again)
+                           ELSE f.image_id NOT IN (SELECT image_id FROM acts WHERE person_id = $person) END),
                (SELECT count(DISTINCT h.image_id) FROM held AS h JOIN taken AS t ON t.image_id = h.image_id AND t.n >= $votes
                 WHERE h.person_id <> $person AND h.image_id NOT IN (SELECT image_id FROM acts WHERE person_id = $person)),
-               (SELECT count(*) FROM (SELECT image_id FROM acts WHERE answered GROUP BY image_id HAVING count(*) >= $votes)),
+               (SELECT count(*) FROM (SELECT image_id FROM acts WHERE answered AND image_id IN (SELECT image_id FROM base)
+                                      GROUP BY image_id HAVING count(*) >= $votes)),
                (SELECT min(expires_at) FROM live.lease WHERE campaign_id = $campaign AND person_id <> $person AND ended_at IS NULL
                 AND expires_at > $now)
     """, params)[0], strict=True))
 
 
 def done_count(store: Store, person: Person, ask: Ask) -> int:
-    """Faces this person has answered, flagged or skipped in the fields of the campaign."""
+    """Answers of this person in the fields of the campaign: faces answered, flagged or skipped, and hidden repeats."""
     params = {k: v for k, v in _params(ask, person).items() if k in ("fields", "grid", "campaign", "person")}
     return int(store.value("""
         SELECT count(*) FROM (
             SELECT image_id FROM standing
-            WHERE person_id = $person AND (list_contains($fields, field) OR field LIKE 'flag_%')
-              AND CASE WHEN $grid THEN campaign_id = $campaign AND round IN ('vote', 'confirm') ELSE round = 'vote' END
-            GROUP BY image_id HAVING count(*) FILTER (op = 'set' AND list_contains($fields, field)) = len($fields)
-                OR bool_or(op = 'skip') OR bool_or(op = 'set' AND field LIKE 'flag_%' AND value = 'yes'))
+            WHERE person_id = $person
+              AND (list_contains($fields, field) OR field = 'flag_non_face' OR (field LIKE 'flag_%' AND op = 'set' AND campaign_id = $campaign))
+              AND CASE WHEN $grid THEN campaign_id = $campaign AND round IN ('vote', 'confirm') ELSE round IN ('vote', 'repeat') END
+            GROUP BY image_id, round = 'repeat' HAVING count(*) FILTER (op = 'set' AND list_contains($fields, field)) = len($fields)
+                OR bool_or(op = 'skip' AND list_contains($fields, field)) OR bool_or(op = 'set' AND field LIKE 'flag_%' AND value = 'yes'))
     """, params))
 
 

@@ -70,8 +70,8 @@ def broken_block(store: Store) -> dict[str, Any] | None:
             WHERE f.n <> l.events OR l.prev_hash <> l.last_hash OR f.hash <> l.hash
             UNION ALL
             SELECT NULL, min(seq), max(seq), 'events are outside the chain' FROM facts.label_event
-            WHERE seq > (SELECT coalesce(max(last_seq), -1) FROM facts.event_block) HAVING count(*) > 0)
-        SELECT * FROM wrong ORDER BY first_seq LIMIT 1
+            HAVING count(*) <> (SELECT coalesce(sum(events), 0) FROM facts.event_block))
+        SELECT * FROM wrong ORDER BY block NULLS LAST LIMIT 1
     """)
     return None if found.empty else {str(k): v for k, v in found.iloc[0].to_dict().items()}
 
@@ -112,6 +112,12 @@ def answered_images(store: Store, person: Person, image_ids: list[str], field: s
                                      "AND image_id IN (SELECT unnest($ids))", {"p": person.person_id, "ids": image_ids, "field": field})}
 
 
+def ever_voted(store: Store, person: Person, image_id: str, field: str) -> bool:
+    """Whether this person has given an independent vote of `field` on an image, be it taken back since."""
+    return bool(store.rows("SELECT 1 FROM facts.label_event WHERE image_id = $id AND person_id = $p AND field = $field AND op = 'set' "
+                           "AND round = 'vote' LIMIT 1", {"id": image_id, "p": person.person_id, "field": field}))
+
+
 def known_targets(store: Store, person: Person, event_ids: list[str]) -> dict[str, dict[str, Any]]:
     """Events of this person that may be undone or redone: image_id, field, round, campaign_id by event id."""
     rows = store.rows("SELECT event_id::VARCHAR, image_id, field, round, campaign_id FROM facts.label_event WHERE person_id = $p "
@@ -122,7 +128,7 @@ def known_targets(store: Store, person: Person, event_ids: list[str]) -> dict[st
 
 _MINE = """
     mine AS (
-        SELECT event_id, seq, op, image_id, field, value, target, gesture FROM facts.label_event
+        SELECT event_id, seq, op, image_id, field, value, target, gesture, round FROM facts.label_event
         WHERE person_id = $p AND campaign_id = $c AND round <> 'practice' AND op IN ('set', 'unset', 'skip', 'undo', 'redo')
           AND ($before IS NULL OR event_id < $before::UUID)),
     switched AS (SELECT target, arg_max(op, seq) AS last_op, max(seq) AS last_seq FROM mine WHERE op IN ('undo', 'redo') GROUP BY target),
@@ -152,9 +158,9 @@ def redoable(store: Store, person: Person, campaign_id: str, before: str | None,
 
 def acts_beside(store: Store, person: Person, campaign_id: str, before: str | None, gestures: list[str]) -> list[dict[str, Any]]:
     """Every act of this person in a campaign on the images of these gestures, oldest first."""
-    names = ("event_id", "op", "image_id", "field", "value", "target", "gesture")
+    names = ("event_id", "op", "image_id", "field", "value", "target", "gesture", "round")
     return [dict(zip(names, r, strict=True)) for r in store.rows(f"""
-        WITH {_MINE} SELECT event_id::VARCHAR, op, image_id, field, value, target::VARCHAR, gesture::VARCHAR FROM mine
+        WITH {_MINE} SELECT event_id::VARCHAR, op, image_id, field, value, target::VARCHAR, gesture::VARCHAR, round FROM mine
         WHERE image_id IN (SELECT m.image_id FROM mine AS m WHERE m.gesture IN (SELECT unnest($ids)::UUID)) ORDER BY seq
     """, {"p": person.person_id, "c": campaign_id, "before": before, "ids": gestures})]
 
@@ -165,7 +171,7 @@ def history(store: Store, image_id: str) -> pd.DataFrame:
         SELECT e.recorded_at, p.name, e.op, coalesce(e.field, t.field) AS field, coalesce(e.value, t.value) AS value, e.round, e.active
         FROM label_events AS e LEFT JOIN people AS p ON p.person_id = e.person_id
         LEFT JOIN facts.label_event AS t ON t.event_id = e.target
-        WHERE e.image_id = $id AND e.op <> 'seen' ORDER BY e.seq DESC
+        WHERE e.image_id = $id AND e.op <> 'seen' AND e.round <> 'practice' ORDER BY e.seq DESC
     """, {"id": image_id})
 
 

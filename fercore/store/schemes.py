@@ -107,7 +107,8 @@ def guidelines(store: Store, slug: str) -> dict[str, tuple[str, int, str]]:
 
 
 def agreed(store: Store, field: str, values: Sequence[str], limit: int) -> pd.DataFrame:
-    """Up to `limit` faces a value on which people agree: gold, then >= 9 of 10 imported votes, then two or more annotators and no other vote.
+    """Up to `limit` faces a value on which people agree: imported votes (9 of 10 or more), then two or more annotators and no other vote,
+    then gold: a face that is shown with its answer checks nobody any more.
 
     Flagged faces and faces decided otherwise are left out.
 
@@ -119,18 +120,18 @@ def agreed(store: Store, field: str, values: Sequence[str], limit: int) -> pd.Da
             SELECT image_id, value, sum(votes) AS n, sum(sum(votes)) OVER (PARTITION BY image_id) AS total FROM votes
             WHERE field = $field AND origin NOT IN ('annotator', 'tags') GROUP BY image_id, value),
         candidates AS (
-            SELECT image_id, accept[1] AS value, 1 AS tier, 'gold' AS source, 1.0 AS share FROM gold WHERE field = $field AND len(accept) = 1
+            SELECT image_id, accept[1] AS value, 3 AS tier, 'gold' AS source, 1.0 AS share FROM gold WHERE field = $field AND len(accept) = 1
             UNION ALL
-            SELECT image_id, value, 2, 'imported votes', n / total FROM imported WHERE total >= 10 AND 10 * n >= 9 * total
+            SELECT image_id, value, 1, 'imported votes', n / total FROM imported WHERE total >= 10 AND 10 * n >= 9 * total
             UNION ALL
-            SELECT image_id, any_value(value), 3, 'annotators', count(*) FROM standing WHERE field = $field AND round = 'vote' AND op = 'set'
+            SELECT image_id, any_value(value), 2, 'annotators', count(*) FROM standing WHERE field = $field AND round = 'vote' AND op = 'set'
             GROUP BY image_id HAVING count(*) >= 2 AND count(DISTINCT value) = 1),
         first AS (SELECT DISTINCT ON (image_id) * FROM candidates ORDER BY image_id, tier),
         placed AS (
             SELECT f.*, row_number() OVER (PARTITION BY f.value ORDER BY f.tier, f.share DESC, md5(f.image_id)) AS place FROM first AS f
             WHERE list_contains($values, f.value) AND f.image_id IN (SELECT image_id FROM facts.image)
               AND f.image_id NOT IN (SELECT image_id FROM decisions WHERE field LIKE 'flag_%' AND value = 'yes')
-              AND NOT EXISTS (FROM decisions AS d WHERE d.image_id = f.image_id AND d.field = $field AND f.tier > 1
+              AND NOT EXISTS (FROM decisions AS d WHERE d.image_id = f.image_id AND d.field = $field AND f.tier < 3
                               AND d.value IS DISTINCT FROM f.value))
         SELECT image_id, value, source FROM placed WHERE place <= $limit ORDER BY value, place
     """, {"field": field, "values": list(values), "limit": limit})

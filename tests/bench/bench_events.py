@@ -96,7 +96,7 @@ def main() -> int:
             "labels_of_60_faces": timed(lambda: samples.by_ids(store, sixty)),
             "a_page_of_explore": timed(lambda: samples.page(store, Filter(), Order.SHUFFLED, 600, 60)),
             "done_count": timed(lambda: curation.done(store, person, asked)),
-            "heartbeat": timed(lambda: curation.heartbeat(store, person, asked, "c1")),
+            "heartbeat": timed(lambda: curation.heartbeat(store, person, "expression", asked, "c1")),
             "undo_stack": timed(lambda: past.page(store, person, "expression", ("expression",), 1)),
             "why_empty": timed(lambda: curation.why_empty(store, person, "expression")),
             "chain_verified": timed(lambda: labels.broken_block(store), 1),

@@ -121,6 +121,23 @@ def test_other_peoples_decision_is_hidden_until_one_has_answered(filled: Store) 
     assert curation.seen_by(filled, ANNOTATOR, faces)[["current_label", "open"]].values.tolist() == [["fear", True]]
 
 
+def test_tags_of_others_stay_hidden_until_one_has_tagged(filled: Store) -> None:
+    curation.record(filled, REVIEWER, [event("set", FACES[3], "age_band", "senior"), event("set", FACES[3], "gender", "female")])
+    curation.record(filled, ANNOTATOR, [event("set", FACES[3], value="fear")])
+    faces = filled.frame("SELECT * FROM samples WHERE image_id = $i", {"i": FACES[3]})
+    seen = curation.seen_by(filled, ANNOTATOR, faces).iloc[0]
+    assert seen["open"] and not seen["open_tags"] and seen["age_band"] is None and seen["gender"] is None
+    curation.record(filled, ANNOTATOR, [event("set", FACES[3], "age_band", "young"), event("set", FACES[3], "gender", "male")])
+    assert curation.seen_by(filled, ANNOTATOR, faces).iloc[0]["open_tags"]
+
+
+def test_odd_values_of_one_event_do_not_take_the_others_with_them(filled: Store) -> None:
+    good = event("set", FACES[3], value="fear")
+    odd = [{**event("set", FACES[4], value="fear"), "lead_ms": float("inf")}, event("skip", FACES[4], "a\x00b"), event("set", FACES[4], value="\udcff")]
+    receipt = curation.record(filled, ANNOTATOR, [*odd, good])
+    assert receipt.acked == [good["event_id"]] and len(receipt.refused) == 3
+
+
 def test_an_undo_of_a_refused_act_or_of_another_face_is_refused(filled: Store) -> None:
     bad, good = event("set", "0" * 64, value="sad"), event("set", FACES[4], value="sad")
     undo_bad, undo_elsewhere = event("undo", FACES[4], None, target=bad["event_id"]), event("undo", FACES[5], None, target=good["event_id"])
@@ -171,6 +188,8 @@ def test_an_event_from_an_older_page_is_recorded_and_an_invented_person_is_not_b
     ("DELETE FROM facts.label_event WHERE seq = (SELECT min(seq) + 1 FROM facts.label_event)", "missing"),
     ("DELETE FROM facts.event_block WHERE block = 2", "missing"),
     ("INSERT INTO facts.label_event (event_id, seq, op, image_id) VALUES (uuid(), 999, 'set', 'x')", "outside"),
+    ("INSERT INTO facts.label_event (event_id, seq, op, image_id) VALUES (uuid(), -5, 'set', 'x')", "outside"),
+    ("INSERT INTO facts.label_event (event_id, op, image_id) VALUES (uuid(), 'set', 'x')", "outside"),
 ])
 def test_the_hash_chain_names_what_was_tampered_with(filled: Store, statement: str, what: str) -> None:
     for start in range(12, 21, 3):

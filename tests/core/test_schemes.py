@@ -349,7 +349,7 @@ def gold(store: Store, face: str, accept: list[str], field: str = "expression") 
         w.run("INSERT INTO facts.gold VALUES ($i, $f, $a, true, 'dana', now()::TIMESTAMP)", {"i": face, "f": field, "a": accept})
 
 
-def test_examples_are_gold_then_nine_of_ten_then_unanimous(filled: Store) -> None:
+def test_examples_are_nine_of_ten_then_unanimous_then_gold(filled: Store) -> None:
     gold(filled, FACES[66], ["sad"])  # given fear
     gold(filled, FACES[67], ["happy", "surprise"])  # more than one answer is right: no example
     for face, values in ((FACES[33], ("disgust", "disgust")), (FACES[40], ("disgust", "sad")), (FACES[47], ("disgust",)), (FACES[22], ("sad", "sad"))):
@@ -370,18 +370,18 @@ def test_examples_are_gold_then_nine_of_ten_then_unanimous(filled: Store) -> Non
 
 
 def test_no_more_than_eight_a_class_and_choosing_again_puts_aside_but_remembers(filled: Store) -> None:
-    happy = [r[0] for r in filled.rows("SELECT DISTINCT image_id FROM samples WHERE given_label <> 'happy' ORDER BY 1")][:11]
-    for face in happy:
-        gold(filled, face, ["happy"])
+    known = [r[0] for r in filled.rows("SELECT DISTINCT image_id FROM samples WHERE given_label = 'disgust' ORDER BY 1")]  # nobody agrees on these
+    for face in known:
+        gold(filled, face, ["disgust"])
     book.choose_examples(filled, LEAD, "fer8@1")
-    first = set(book.examples(filled, LEAD, "fer8@1").query("value == 'happy'")["image_id"])
-    assert len(first) == 8 and first <= set(happy)
+    first = set(book.examples(filled, LEAD, "fer8@1").query("value == 'disgust'")["image_id"])
+    assert len(first) == 8 and first <= set(known)
     with filled.write("labels") as w:
         w.run("INSERT INTO facts.gold SELECT image_id, field, accept, false, 'dana', now()::TIMESTAMP + INTERVAL 1 SECOND FROM gold WHERE list_contains($i, image_id)",
-              {"i": sorted(first)[:6]})
+              {"i": sorted(first)[:2]})
     book.choose_examples(filled, LEAD, "fer8@1")
-    second = set(book.examples(filled, LEAD, "fer8@1").query("value == 'happy'")["image_id"])
-    assert len(second) == 8 and second != first and not second & set(sorted(first)[:6])
+    second = set(book.examples(filled, LEAD, "fer8@1").query("value == 'disgust'")["image_id"])
+    assert len(second) == len(known) - 2 and second != first and not second & set(sorted(first)[:2])
     assert first | second <= set(book.example_images(filled, "fer7@1"))  # also for another scheme on the field
     assert book.example_images(filled, "focus4@1") == []
 

@@ -84,7 +84,7 @@ FROM facts.imported_vote AS v JOIN facts.sample AS s ON s.sample_id = v.sample_i
 -- confirmed. Flags are yes or no; who names an expression of a face that others flag as non-face says no. NULL for `ids` means all images.
 CREATE MACRO facts.decide(ids) AS TABLE
 WITH here AS MATERIALIZED (FROM standing WHERE op = 'set' AND (ids IS NULL OR image_id IN (SELECT unnest(ids)))),
-suspects AS (SELECT DISTINCT image_id FROM here WHERE field = 'flag_non_face' AND round = 'vote'),
+suspects AS (SELECT DISTINCT image_id FROM here WHERE field = 'flag_non_face' AND round IN ('vote', 'confirm')),
 ballots AS (
     SELECT image_id, field, value FROM here WHERE round = 'vote'
     UNION ALL
