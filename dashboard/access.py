@@ -73,7 +73,8 @@ def no_faces_yet() -> None:
 
 def plain(text: str) -> str:
     """Text of a person, so that Markdown shows it as it was written."""
-    return re.sub(r"([\\`*_\[\]()$:~<>#|{}!])", r"\\\1", text)
+    unlinked = re.sub(r"(?i)(?<=://)|(?<=\bwww)(?=\.)|(?=@)", "\u2060", text)  # a word joiner: else addresses become links
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", unlinked).replace("\n", "  \n")
 
 
 def actor() -> Person:

@@ -1,6 +1,6 @@
 """Data frame -> plotly figure, pure; and the one way a figure is drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,10 +104,10 @@ def whiskers(names: list[str], estimates: list[Estimate], colours: list[str], ti
     return figure
 
 
-def vote_bars(votes: Sequence[tuple[str, int]]) -> go.Figure:
-    """Bars of (value, count), lying, the commonest on top."""
+def vote_bars(votes: Sequence[tuple[str, int]], names: Mapping[str, str]) -> go.Figure:
+    """Bars of (value, count), lying, the commonest on top. `names`: value -> what it is called."""
     values = [v for v, _ in votes][::-1]
-    figure = go.Figure(go.Bar(y=[name_of(v) for v in values], x=[n for _, n in votes][::-1], orientation="h", text=[n for _, n in votes][::-1],
+    figure = go.Figure(go.Bar(y=[names.get(v, v) for v in values], x=[n for _, n in votes][::-1], orientation="h", text=[n for _, n in votes][::-1],
                               marker_color=[colour_of(v) for v in values], cliponaxis=False, hovertemplate="%{y}: n = %{x}<extra></extra>"))
     figure.update_xaxes(rangemode="tozero", title="votes", dtick=1 if max((n for _, n in votes), default=0) < 12 else None)
     return figure

@@ -1,6 +1,7 @@
 """The labeling loop on a page: a campaign, its component, and one transaction a flush."""
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -8,10 +9,11 @@ import streamlit as st
 from dashboard import access, cache
 from dashboard.components import loop
 from dashboard.components.label_grid import check_keys, label_grid
-from dashboard.components.verify_grid import verify_grid
+from dashboard.components.verify_grid import RESERVED, verify_grid
+from dashboard.links import choose_in_url
 from dashboard.state import session
 from fercore import curation
-from fercore.curation import Campaign, past
+from fercore.curation import past
 from fercore.domain import Permission, Person
 from fercore.errors import FerError
 from fercore.schemes import FLAGS
@@ -34,19 +36,11 @@ def page(place: str, title: str, caption: str, nothing: str, note: str = "") -> 
         if person.may(Permission.PLAN):
             st.page_link("app_pages/campaigns.py", label="Plan a campaign", icon=":material/campaign:")
         st.stop()
-    if st.query_params.get("campaign") not in open_here:
-        if wanted := st.query_params.get("campaign"):
-            st.warning(f"The campaign {access.plain(wanted)} is not open to you here; another one is shown.")
-        st.query_params["campaign"] = next(iter(open_here))
     with header:
-        ids = list(open_here)
-        chosen = st.selectbox("Campaign", ids, index=ids.index(st.query_params["campaign"]), format_func=lambda i: open_here[i].name,
-                              label_visibility="collapsed", width=380)
-    if chosen != st.query_params["campaign"]:
-        st.query_params["campaign"] = chosen
+        chosen = choose_in_url("campaign", {i: c.name for i, c in open_here.items()}, label="Campaign", width=380)
     if caption:
         st.caption(caption)
-    working(chosen, open_here[chosen], note)
+    working(chosen, place, note)
 
 
 def journal_of(store: Store, person: Person) -> str:
@@ -55,7 +49,7 @@ def journal_of(store: Store, person: Person) -> str:
 
 
 @st.fragment
-def working(campaign_id: str, campaign: Campaign, note: str) -> None:
+def working(campaign_id: str, place: str, note: str) -> None:
     """Everything a flush needs happens in this fragment: record, read the acknowledgement back, answer with faces if asked."""
     person, store = access.actor(), cache.store()
     journal = journal_of(store, person)
@@ -66,20 +60,35 @@ def working(campaign_id: str, campaign: Campaign, note: str) -> None:
         receipt = curation.record(store, person, list(report.events)) if report.events else receipt
     except FerError as error:  # the loop stays: the browser keeps its answers and sends them again
         st.error(f"Not saved yet. {error}", icon=":material/error:")
+    campaign = cache.all_campaigns()[campaign_id][0]  # read anew: somebody may have changed it since the page was opened
     ask, asked = cache.asked(person, campaign_id, campaign)
-    grid = campaign.grid
+    try:
+        handed, empty = batch(store, person, campaign_id, report), ""
+        if handed and not handed.faces:
+            empty = curation.why_empty(store, person, campaign_id)
+    except FerError as error:  # taken out of the campaign while working
+        handed, empty = loop.Batch(report.want or 0, ()), str(error)
+    done = curation.done(store, person, ask)
     common: dict[str, Any] = {
         "key": key, "journal": journal, "page": campaign_id, "report": report, "note": note, "acked": receipt.acked, "refused": receipt.refused,
-        "batch": batch(store, person, campaign_id, report), "past": earlier(store, person, campaign_id, tuple(q.field for q in asked), report),
+        "batch": handed, "past": earlier(store, person, campaign_id, tuple(q.field for q in asked), report), "empty": empty,
         "lost": curation.heartbeat(store, person, campaign_id, ask, report.client) if report.client else [],
-        "done": (done := curation.done(store, person, ask)), "total": total(store, person, campaign_id, done)}
-    common["empty"] = curation.why_empty(store, person, campaign_id) if common["batch"] and not common["batch"].faces else ""
-    if grid:
+        "done": done, "total": total(store, person, campaign_id, done)}
+    keys = personal_keys(store, person, asked, report, receipt)
+    if campaign.grid:
+        asked = (with_keys(asked[0], keys),)
         claim = next((c for c in asked[0].choices if c.value == campaign.claim), None)
         verify_grid(question=asked[0], claim=claim, **common)
     else:
-        keys = personal_keys(store, person, asked, report, receipt)
         label_grid(questions=asked, flags=FLAG_BUTTONS, keys=keys, second=campaign.second, **common)
+
+
+def with_keys(question: loop.Question, keys: dict[str, Any]) -> loop.Question:
+    """The question with the person's own keys, where the grid has them free: one key means one class on every page."""
+    changed = tuple(replace(c, keys=tuple(k for k in keys.get(f"answer {question.field}={c.value}", c.keys) if k not in RESERVED))
+                    for c in question.choices)
+    used = [k for c in changed for k in c.keys]
+    return replace(question, choices=changed) if len(used) == len(set(used)) else question
 
 
 def batch(store: Store, person: Person, campaign_id: str, report: loop.Report) -> loop.Batch | None:

@@ -1,6 +1,6 @@
 """What a page is about stands in its URL, so that every view can be sent to a colleague."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import streamlit as st
 
@@ -14,3 +14,22 @@ def named_in_url(parameter: str, ids: Collection[str], missing: str = "is not in
         st.warning(f"The {parameter} of this link {missing}; the newest one is shown.")
     st.query_params[parameter] = newest = next(iter(ids))
     return newest
+
+
+def choose_in_url(parameter: str, names: Mapping[str, str], *, label: str, width: int) -> str:
+    """A select box over ids (id -> name) whose choice stands in the URL under `parameter`; an id of the URL that is not there gives way to the
+    first, with a warning."""
+    key = f"choose-{parameter}"
+    wanted = st.query_params.get(parameter)
+    if wanted not in names:
+        if wanted:
+            st.warning(f"The {parameter} of this link is not open to you here; another one is shown.")
+        wanted = next(iter(names))
+    st.query_params[parameter] = wanted
+    if st.session_state.get(key) != wanted:  # a link or another page; the box itself writes the URL first
+        st.session_state[key] = wanted
+
+    def turn() -> None:
+        st.query_params[parameter] = st.session_state[key]
+
+    return st.selectbox(label, list(names), format_func=names.__getitem__, key=key, on_change=turn, label_visibility="collapsed", width=width)

@@ -71,7 +71,7 @@ def change(scheme: Scheme, newest: bool) -> None:
 def mapping(scheme: Scheme, target: Scheme) -> tuple[schemes.Step, ...]:
     """A choice for each class; what is left open is in no step."""
     with st.container(horizontal=True):
-        goals = {c.class_id: st.selectbox(f"{c.name} becomes", [*target.ids, AGAIN, LEAVES, OPEN], width=160,
+        goals = {c.class_id: st.selectbox(f"{access.plain(c.name)} becomes", [*target.ids, AGAIN, LEAVES, OPEN], width=160,
                                           index=target.ids.index(c.class_id) if c.class_id in target.ids else len(target.ids) + 2,
                                           key=f"goal-{scheme.scheme_id}-{target.scheme_id}-{c.class_id}") for c in scheme.classes}
     return tuple(schemes.Step(source=i, target=None if goal in (AGAIN, LEAVES) else goal, split=goal == AGAIN)

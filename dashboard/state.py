@@ -18,6 +18,7 @@ class Session:
     totals: dict[str, int] = field(default_factory=dict)  # faces of a campaign when its page was opened
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)  # the person's own key maps
     practice: dict[tuple[str, str, int | None], tuple[Face, ...]] = field(default_factory=dict)  # faces of a practice round, by scheme, client, batch
+    settled: dict[tuple[str, str], str] = field(default_factory=dict)  # what a reviewer settled in this session: (image, field) -> value
     passed_over: set[str] = field(default_factory=set)  # faces a reviewer left for later
     watching: set[str] = field(default_factory=set)  # runs that were going on when they were last drawn
 

@@ -9,7 +9,7 @@ from fercore.audit import KINDS
 from fercore.curation import campaigns
 from fercore.domain import Permission
 from fercore.errors import FerError
-from fercore.schemes import FER7, FLAGS
+from fercore.schemes import FER7, FER8, FLAGS
 
 person = access.actor()
 person.require(Permission.PLAN)
@@ -64,11 +64,13 @@ with st.form(f"campaign-{key}", border=True):
             claim = st.selectbox("All of these are", claims, index=claims.index(current.claim) if current.claim in claims else 0, format_func=name_of)
         sources = {None: "an audit finding (see right)"} if flag else {
             "given": "the given label", "current": "the current label", "model": "a model's prediction"}
-        claimed_by = st.selectbox("Claimed by", list(sources), format_func=sources.__getitem__) if verify else None
+        claimed_by = st.selectbox("Claimed by", list(sources), format_func=sources.__getitem__,
+                                  index=list(sources).index(current.claimed_by) if current.claimed_by in sources else 0) if verify else None
         members = st.multiselect("Members (nobody chosen: everyone)", list(people), default=[m for m in current.members if m in people],
                                  format_func=lambda i: people[i].name)
     with two:
-        label = st.selectbox("Labelled by the source as", [None, *FER7.ids], index=[None, *FER7.ids].index(current.label),
+        given = [None, *FER8.ids, *({current.label} - {None, *FER8.ids})]
+        label = st.selectbox("Labelled by the source as", given, index=given.index(current.label),
                              format_func=lambda c: "any" if c is None else name_of(c))
         finding = st.selectbox("With finding", [None, *options["findings"]], index=([None, *options["findings"]].index(current.finding)
                                if current.finding in options["findings"] else 0), format_func=lambda k: "any" if k is None else KINDS.get(k, k))
@@ -79,14 +81,16 @@ with st.form(f"campaign-{key}", border=True):
                               index=[None, *runs].index(current.run_id) if current.run_id in runs else 0)
     with three:
         priority = st.selectbox("Order", list(PRIORITIES), index=list(PRIORITIES).index(current.priority), format_func=PRIORITIES.__getitem__)
-        shares = [st.slider(title, 0, 50, round(100 * value), 5, format="%d %%") / 100 for title, value in (
-            ("Drawn at random", current.random_share), ("Gold faces", current.gold_share), ("Hidden repeats after a day", current.repeat_share))]
+        shares = [st.slider(title, 0, most, round(100 * value), 5, format="%d %%") / 100 for title, value, most in (
+            ("Drawn at random", current.random_share, 100), ("Gold faces", current.gold_share, 50),
+            ("Hidden repeats after a day", current.repeat_share, 50))]
         second = st.checkbox("A second expression may be given (Alt)", current.second)
     closed = st.checkbox("Closed", state == "closed")
     if st.form_submit_button("Save campaign" if before else "Open campaign", type="primary"):
         try:
             saved = campaigns.save(cache.store(), person, {
-                "name": name, "ask": asks[what], "grid": not style.startswith("one"), "claim": claim, "claimed_by": claimed_by, "votes": votes,
+                **(before.model_dump() if before else {}), "name": name, "ask": asks[what], "grid": not style.startswith("one"), "claim": claim,
+                "claimed_by": claimed_by, "votes": votes,
                 "label": label, "finding": finding, "source": source, "members": tuple(members), "priority": priority, "run_id": run_id,
                 "random_share": shares[0], "gold_share": shares[1], "repeat_share": shares[2], "second": second},
                 None if before is None else key, "closed" if closed else "open")

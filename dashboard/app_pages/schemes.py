@@ -46,8 +46,8 @@ else:
     st.caption("Faces of a class now: as annotators decided, else as a source says. A map edits no vote; recipes can use it.")
     scheme_forms.save(scheme, target, steps)
     if saved := cache.scheme_maps():
-        st.caption("Saved maps: " + ", ".join(f"{m.name} ({m.source} to {m.target})" for m in saved))
-    cell = st.pills("Show the faces of", [c.class_id for c in scheme.classes], format_func=lambda i: scheme[i].name)
+        st.caption("Saved maps: " + ", ".join(f"{access.plain(m.name)} ({m.source} to {m.target})" for m in saved))
+    cell = st.pills("Show the faces of", [c.class_id for c in scheme.classes], format_func=lambda i: access.plain(scheme[i].name))
     if cell and (found := cache.scheme_cell(person, scheme.scheme_id, cell)):
         faces.wall(cache.by_ids(person, tuple(found)), key="cell-faces")
     elif cell:

@@ -38,7 +38,7 @@ class Outbox {
   // `journal` names workspace and person: another person's events must never be sent as this one's.
   constructor(journal) {
     Object.assign(this, { journal, client: uuid7(), pending: new Map(), made: 0, saved: 0, refused: 0, problem: "", loaded: false,
-      sent: 0, sentIds: new Set(), sentAt: 0, sentAsks: "{}", inFlight: false, patience: RETRY_MS, unsentSince: null, database: null })
+      sent: 0, sentIds: new Set(), sentAt: 0, sentAsks: "{}", inFlight: false, patience: RETRY_MS, unsentSince: null, database: null, inherited: new Set() })
     this.load()
   }
 
@@ -56,12 +56,11 @@ class Outbox {
       const old = Object.keys(localStorage).filter(own)
       const older = old.map(name => JSON.parse(localStorage.getItem(name)))
       const early = [...this.pending.values()]
-      this.pending = new Map()
-      for (const entry of [...older, ...entries].sort((a, b) => (a.event.event_id < b.event.event_id ? -1 : 1))) {
-        this.pending.set(entry.event.event_id, entry)
-      }
-      this.made += this.pending.size
-      for (const entry of early) this.pending.set(entry.event.event_id, entry)
+      const found = [...older, ...entries].filter(e => !this.pending.has(e.event.event_id))
+      for (const { event } of found) this.inherited.add(event.event_id)
+      this.made += found.length
+      found.sort((a, b) => (a.event.event_id < b.event.event_id ? -1 : 1))
+      this.pending = new Map([...found, ...early].map(entry => [entry.event.event_id, entry]))
       const kept = () => old.forEach(name => localStorage.removeItem(name))
       this.write(store => [...older, ...early].forEach(e => store.put(e, [this.journal, e.event.event_id])), kept)
     } catch (error) { this.noJournal(error) }
@@ -125,7 +124,7 @@ class Outbox {
   }
 
   // Whether nothing of an earlier life of the page is waiting: only then is what the server hands out up to date.
-  get settled() { return this.loaded && ![...this.pending.keys()].some(id => id < this.client) }
+  get settled() { return this.loaded && ![...this.inherited].some(id => this.pending.has(id)) }
   get late() { const oldest = this.pending.values().next().value?.event.decided_at; return Boolean(oldest) && Date.now() - oldest > 10000 }
 }
 
@@ -138,7 +137,9 @@ function mounted(Loop) {
     let loop = instances.get(parentElement)
     if (loop && loop.name !== name) { loop.close(); loop = null } // another person or campaign: start afresh
     if (!loop) {
-      loop = resting.get(name) ?? Object.assign(new Loop(data.journal), { name })
+      loop = resting.get(name)
+      if (loop) loop.outbox.load() // meanwhile another page may have left answers in the journal
+      else loop = Object.assign(new Loop(data.journal), { name })
       instances.set(parentElement, loop)
       resting.delete(name)
       loop.open(parentElement)

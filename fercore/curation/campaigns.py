@@ -1,6 +1,7 @@
 """Campaigns: which faces a team labels, how many votes each face gets, in which order, and who holds what at the moment."""
 
 import math
+from collections import Counter
 from datetime import datetime
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from fercore.store.campaigns import Ask, Block
 
 BLOCK = 160  # faces leased and prefetched at a time: 53 s of work at 3 a second
 GRID_BLOCK = 120  # two pages of a grid
+PART = 4  # a block is at most this part of what is open, or the first to come would hold a small campaign alone
+LEAST = 20  # but not less than this, in a grid a page
 LEASE_MINUTES = 10.0
 Priority = Literal["none", "entropy", "disagreement", "rarity"]
 State = Literal["open", "closed"]
@@ -137,6 +140,9 @@ def save(store: Store, actor: Person, campaign: Campaign | dict[str, Any], campa
     if campaign_id is not None and (before := listed(store).get(campaign_id)) and before[0].ask != made.ask:
         raise Conflict("The question stays", f"{made.name} asks {', '.join(before[0].ask)}, and faces are out under it", "Open another campaign")
     asked = [values_of(store, a) for a in made.ask]
+    keys = Counter(k for a in made.ask if not a.startswith("flag_") for c in book.find(store, a).offered for k in c.keys)
+    if clash := sorted(k for k, n in keys.items() if n > 1):
+        raise BadInput("Keys clash", f"{', '.join(clash)} would answer two questions", "Ask them in campaigns of their own")
     if made.grid and not made.claim and "expression" in fields_of(store, made):
         raise BadInput("A grid cannot ask that", "First votes on an expression are given one face at a time", "Ask single faces, or verify a claim")
     if made.claim and made.claim not in asked[0] - {CANNOT_TELL}:
@@ -187,7 +193,7 @@ def block(store: Store, actor: Person, campaign_id: str, client: str, number: in
     if campaign is None:
         return Block("", pd.DataFrame(columns=["image_id", "gray48", "round", "suggested", "place", "answers"]))
     return table.grant(store, actor, ask(store, actor, campaign_id, campaign), str(uuid7()), client, number,
-                       GRID_BLOCK if campaign.grid else BLOCK, LEASE_MINUTES)
+                       GRID_BLOCK if campaign.grid else BLOCK, LEASE_MINUTES, PART, 60 if campaign.grid else LEAST)
 
 
 def workable(store: Store, actor: Person, campaign_id: str) -> Campaign | None:

@@ -142,8 +142,11 @@ def _params(ask: Ask, person: Person) -> dict[str, Any]:
             "examples": list(ask.examples)}
 
 
-def grant(store: Store, person: Person, ask: Ask, lease_id: str, client: str, number: int, limit: int, minutes: float) -> Block:
+def grant(store: Store, person: Person, ask: Ask, lease_id: str, client: str, number: int, limit: int, minutes: float, part: int,
+          least: int) -> Block:
     """Hands out up to `limit` faces for `minutes`, or again what this client was given under this number.
+
+    A block is no more than a `part`-th of what is open, and no less than `least`.
 
     The first block of a new client takes over what the person still holds in the campaign from another tab or an earlier visit.
     """
@@ -160,7 +163,7 @@ def grant(store: Store, person: Person, ask: Ask, lease_id: str, client: str, nu
                    "until": at + timedelta(minutes=minutes)})
             kept = _take_over(w, params, lease_id, client) if number == 1 else 0
             if kept < limit:
-                _fill(w, params, ask, lease_id, kept, limit - kept)
+                _fill(w, params, ask, lease_id, kept, limit - kept, part, least)
     return Block(lease_id, _faces(store, params, lease_id))
 
 
@@ -198,17 +201,18 @@ def _take_over(w: Writer, params: dict[str, Any], lease_id: str, client: str) ->
     return int(moved[0][0])
 
 
-def _fill(w: Writer, params: dict[str, Any], ask: Ask, lease_id: str, start: int, limit: int) -> None:
+def _fill(w: Writer, params: dict[str, Any], ask: Ask, lease_id: str, start: int, limit: int, part: int, least: int) -> None:
     """Draws the faces of a block: from the random part of the campaign, gold, hidden repeats, and the rest by priority; shuffled together.
 
     The random part is fixed: a face is in it when a hash of its id and the campaign's is below the share, so that its inclusion probability is
     the share, whatever was handed out before.
     """
-    shares = {"n_random": round(limit * ask.random_share), "n_gold": round(limit * ask.gold_share), "n_repeat": round(limit * ask.repeat_share),
-              "share": ask.random_share, "before": now() - timedelta(hours=ask.repeat_hours)}
+    shares = {"share": ask.random_share, "repeat_share": ask.repeat_share, "before": now() - timedelta(hours=ask.repeat_hours), "part": part,
+              "least_block": least}
     w.run(f"""
         INSERT INTO live.lease_face
         WITH {_STATE}, {_BASE}, score AS ({_SCORE[ask.priority]}),
+        block AS (SELECT least($limit, greatest($least_block, ceil(count(*) / $part)))::BIGINT AS size FROM open),
         mine AS (SELECT f.image_id, f.round FROM live.lease_face AS f JOIN live.lease AS l ON l.lease_id = f.lease_id
                  WHERE l.person_id = $person AND l.campaign_id = $campaign AND l.ended_at IS NULL),
         slotted AS (
@@ -218,7 +222,7 @@ def _fill(w: Writer, params: dict[str, Any], ask: Ask, lease_id: str, start: int
         gold_faces AS (
             SELECT DISTINCT g.image_id FROM gold AS g WHERE list_contains($fields, g.field) AND NOT list_contains($examples, g.image_id)
               AND g.image_id NOT IN (SELECT image_id FROM acts WHERE person_id = $person) AND g.image_id NOT IN (SELECT image_id FROM mine)
-            ORDER BY md5(g.image_id || $person) LIMIT $n_gold),
+            ORDER BY md5(g.image_id || $person) LIMIT (SELECT round(size * $gold_share) FROM block)::BIGINT),
         repeats AS (
             SELECT DISTINCT s.image_id FROM standing AS s
             WHERE s.person_id = $person AND s.round = 'vote' AND s.op = 'set' AND list_contains($fields, s.field) AND s.recorded_at < $before
@@ -226,15 +230,16 @@ def _fill(w: Writer, params: dict[str, Any], ask: Ask, lease_id: str, start: int
               AND s.image_id NOT IN (SELECT r.image_id FROM standing AS r WHERE r.person_id = $person AND r.round = 'repeat'
                                      AND list_contains($fields, r.field))
               AND s.image_id NOT IN (SELECT image_id FROM mine WHERE round = 'repeat')
-            ORDER BY md5(s.image_id || $lease) LIMIT $n_repeat),
+            ORDER BY md5(s.image_id || $lease) LIMIT (SELECT round(size * $repeat_share) FROM block)::BIGINT),
         special AS (SELECT (SELECT count(*) FROM gold_faces) + (SELECT count(*) FROM repeats) AS n),
         drawn AS (
             SELECT image_id, slot FROM slotted WHERE at_random AND slot IS NOT NULL ORDER BY taken, md5(image_id || $lease)
-            LIMIT greatest($n_random, $limit - (SELECT n FROM special) - (SELECT count(*) FROM slotted WHERE NOT at_random))),
+            LIMIT (SELECT greatest(round(size * $share), size - (SELECT n FROM special) - (SELECT count(*) FROM slotted WHERE NOT at_random))
+                   FROM block)::BIGINT),
         ranked AS (
             SELECT o.image_id, o.slot FROM slotted AS o LEFT JOIN score AS c ON c.image_id = o.image_id WHERE NOT o.at_random AND o.slot IS NOT NULL
             ORDER BY c.score DESC NULLS LAST, o.taken, md5(o.image_id || $person), o.image_id
-            LIMIT greatest($limit - (SELECT n FROM special) - (SELECT count(*) FROM drawn), 0)),
+            LIMIT (SELECT greatest(size - (SELECT n FROM special) - (SELECT count(*) FROM drawn), 0) FROM block)::BIGINT),
         chosen AS (
             SELECT image_id, slot, 'vote' AS round, 'random' AS reason, $share AS inclusion FROM drawn
             UNION ALL SELECT image_id, slot, 'vote', CASE WHEN $priority = 'none' THEN 'queue' ELSE $priority END, NULL FROM ranked

@@ -42,6 +42,18 @@ def faces(block: Any) -> list[str]:
     return block.faces["image_id"].tolist()
 
 
+@pytest.fixture(autouse=True)
+def whole_campaign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """70 faces are few: let one block hold them all, but where a test says otherwise."""
+    monkeypatch.setattr(campaigns, "PART", 1)
+
+
+def test_the_first_to_come_does_not_hold_a_small_campaign_alone(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(campaigns, "PART", 4)
+    campaign = opened(filled)
+    assert [len(faces(curation.block(filled, p, campaign, p.person_id, 1))) for p in MANY] == [20, 20, 20, 7]
+
+
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(campaigns, "BLOCK", 20)

@@ -176,10 +176,10 @@ def test_a_link_to_an_unknown_run_says_so(use, demo_workspace: Path) -> None:
 
 def test_names_are_shown_as_written(use, tmp_path: Path) -> None:
     store = use(tmp_path / "ws")
-    name = "**x** [a](http://e) `b` :red[c] <i>"
+    name = "**x** [a](www.e) `b` :red[c] <i>"
     people.add(store, name, Role.DATA_LEAD)
     shown = text(app_as(name, store))
-    assert r"\*\*x\*\* \[a\]\(http\://e\) \`b\` \:red\[c\] \<i\>" in shown
+    assert "\\*\\*x\\*\\* \\[a\\]\\(www\u2060\\.e\\) \\`b\\` \\:red\\[c\\] \\<i\\>" in shown
 
 
 def test_bias_shows_support_intervals_and_averages(use, demo_workspace: Path) -> None:

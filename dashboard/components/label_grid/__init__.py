@@ -52,7 +52,7 @@ ACTS: dict[str, tuple[str, ...]] = {
 _FIXED = frozenset({"Escape", "Tab", "Enter"})
 # Keys that the component itself acts on unless a person changes them; a choice or flag cannot use them.
 RESERVED = frozenset({code.removeprefix("Shift+") for codes in ACTS.values() for code in codes} | _FIXED | {"Slash"})
-_ACT = re.compile(rf"answer \w{{1,64}}=[\w-]{{1,64}}|flag \w{{1,64}}|{'|'.join(ACTS)}")
+_ACT = re.compile(rf"answer [\w-]{{1,64}}=[\w-]{{1,64}}|flag \w{{1,64}}|{'|'.join(ACTS)}")
 _CODE = re.compile(r"(Shift\+)?(?!(Shift|Control|Alt|Meta|OS)(Left|Right)?$)[A-Za-z][A-Za-z0-9]{0,23}")
 
 

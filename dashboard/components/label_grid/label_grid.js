@@ -420,7 +420,7 @@ class LabelGrid {
   }
 
   label(act) {
-    const [, kind, field, value] = /^(answer|flag) (\w+)=?(.*)$/.exec(act) ?? []
+    const [, kind, field, value] = /^(answer|flag) ([\w-]+)=?(.*)$/.exec(act) ?? []
     if (!kind) return LABELS[act]
     if (kind === "flag") return this.data.flags.find(f => f.field === field).label
     return this.data.questions.find(q => q.field === field).choices.find(c => c.value === value).label
@@ -446,7 +446,7 @@ class LabelGrid {
     const box = this.root.querySelector(".questions"), flags = this.root.querySelector(".flags")
     this.keys = new Map()
     for (const [act, codes] of Object.entries(this.codes)) {
-      const [, name, field, value] = /^(answer|flag) (\w+)=?(.*)$/.exec(act) ?? [null, act]
+      const [, name, field, value] = /^(answer|flag) ([\w-]+)=?(.*)$/.exec(act) ?? [null, act]
       for (const code of codes) this.keys.set(code, [name, { field, value }])
     }
     box.replaceChildren(...this.data.questions.map(q => {

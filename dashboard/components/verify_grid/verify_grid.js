@@ -202,7 +202,7 @@ class VerifyGrid {
   onClick(e) {
     const button = e.target.closest("button"), cell = e.target.closest('[role="gridcell"]')
     if (button) return this.act(button.dataset.act, { value: button.dataset.value })
-    if (!cell || this.paused || this.helping) return
+    if (!cell || this.paused || this.helping || this.commenting) return // a comment is on the face it was opened for
     const i = Number(cell.dataset.i), toggled = this.data.claim !== null && !this.picking && !e.ctrlKey && !e.metaKey
     if (e.shiftKey) this.range(i)
     else {
@@ -224,13 +224,13 @@ class VerifyGrid {
     else if (name === "undo") this.undo()
     else if (name === "redo") this.redo()
     else if (name === "pick") this.picking = !this.picking
-    else if (name === "unsay") this.commenting = false
+    else if (name === "unsay") this.unsay()
     else if (!this.page.length) return
     else if (MOVES.includes(name)) this.move(name, extend)
     else if (name === "answer") this.answer(value)
     else if (name === "toggle") this.toggle()
     else if (name === "commit") this.commit()
-    else if (name === "comment") this.commenting = !this.commenting
+    else if (name === "comment") this.commenting ? this.unsay() : (this.commenting = true)
     else if (name === "send") this.send()
     this.askForMore()
     this.draw()
@@ -327,7 +327,8 @@ class VerifyGrid {
 
   turn(page) {
     this.selected.clear()
-    Object.assign(this, { page, cursor: 0, anchor: 0, commenting: false })
+    Object.assign(this, { page, cursor: 0, anchor: 0 })
+    this.unsay()
     this.stamp()
   }
 
@@ -386,7 +387,11 @@ class VerifyGrid {
     const input = this.find("comment-text"), text = input.value.trim(), face = this.page[this.cursor]
     if (text) this.outbox.keep([this.event("comment", face.image_id, null, text, uuid7(), face.lease, Math.round(this.time), this.mode)], false)
     if (text) this.say(`Comment on face ${this.cursor + 1}`)
-    input.value = ""
+    this.unsay()
+  }
+
+  unsay() {
+    this.find("comment-text").value = ""
     this.commenting = false
   }
 
