@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -32,8 +33,14 @@ def figures(ms: list[float]) -> dict[str, float]:
 
 
 def label(page: Page, url: str, presses: int, rate: float) -> dict[str, object]:
-    page.goto(url)
-    page.wait_for_function("grid()?.dataset.imageId", timeout=60_000)
+    opened = time.perf_counter()
+    page.goto(url, wait_until="commit")
+    page.wait_for_function("window.grid && grid()?.dataset.imageId", timeout=60_000)
+    opened = 1000 * (time.perf_counter() - opened)
+    page.reload(wait_until="commit")  # with a warm cache of the browser, as on any later day
+    again = time.perf_counter()
+    page.wait_for_function("window.grid && grid()?.dataset.imageId", timeout=60_000)
+    again = 1000 * (time.perf_counter() - again)
     page.evaluate("window.__fercorePaint = []")
     for i in range(presses):
         page.wait_for_timeout(1000 / rate)
@@ -45,7 +52,9 @@ def label(page: Page, url: str, presses: int, rate: float) -> dict[str, object]:
         raise RuntimeError(f"answers were not saved within a minute: {state}") from error
     seen = {image for _, image in page.evaluate("pressed")}
     counts = page.evaluate("(({made, saved, stalls, batch}) => ({made: +made, saved: +saved, stalls: +stalls, batches: +batch}))(grid().dataset)")
-    return {"keydown_to_painted": figures(page.evaluate("__fercorePaint.map(p => p.ms)")), "pressed": presses, "painted_images": len(seen), **counts}
+    painted = figures(page.evaluate("__fercorePaint.map(p => p.ms)"))
+    return {"first_face_first_visit": round(opened), "first_face_later": round(again), "keydown_to_painted": painted, "pressed": presses,
+            "painted_images": len(seen), **counts}
 
 
 def wall(page: Page, url: str, turns: int = 20) -> dict[str, float]:

@@ -880,10 +880,13 @@ PLAIN = some.none() | some.booleans() | some.integers() | some.text(max_size=5)
 JSON = some.recursive(PLAIN, lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(max_size=5), inner, max_size=3), max_leaves=8)
 
 
+CLIENT = "01a1fcd7-9531-77b2-96ea-ad4b3f8c7933"
+
+
 def test_reports_of_another_journal_are_not_read() -> None:
-    said = {"report": {"journal": "ws-ann", "client": "x", "number": 3, "want": None, "past": 2, "keys": {"skip": ["KeyM"]},
+    said = {"report": {"journal": "ws-ann", "client": CLIENT, "number": 3, "want": None, "past": 2, "keys": {"skip": ["KeyM"]},
                        "events": [{"event_id": "e"}, {"no": "id"}, 7]}}
-    assert read_report(said, "ws-ann") == Report("x", 3, None, 2, {"skip": ["KeyM"]}, ({"event_id": "e"},))
+    assert read_report(said, "ws-ann") == Report(CLIENT, 3, None, 2, {"skip": ["KeyM"]}, ({"event_id": "e"},))
     assert read_report(said, "ws-bob") == read_report(None, "ws-bob") == Report()
 
 

@@ -99,15 +99,15 @@ def test_labels_survive_the_end_of_a_sign_in(page: Page, serve: Callable[..., Se
     expect(other.get_by_text("Your sign-in has ended")).to_be_visible()
     other.close()
 
-    seen += press(page, "aj")
+    seen += press(page, "a")  # the first report after that brings the sign-in page
     expect(page.get_by_text("answers that were not saved yet are kept in this browser")).to_be_visible()
     sign_in(page, "Ann")
     page.wait_for_function("grid()?.dataset.imageId")
-    page.wait_for_function("grid().dataset.saved === grid().dataset.made && +grid().dataset.saved >= 2")
+    page.wait_for_function("grid().dataset.saved === grid().dataset.made && +grid().dataset.saved >= 1")
     server.close()
     with Store(place) as store:
         stored = store.rows("SELECT image_id, person_id, authentication FROM facts.label_event ORDER BY event_id")
-        assert stored == [(image, "ann", "password") for image in seen] and len(seen) == 5
+        assert stored == [(image, "ann", "password") for image in seen] and len(seen) == 4
 
 
 @pytest.mark.timeout(120)
@@ -157,7 +157,7 @@ server_metadata_url = "{issuer}/.well-known/openid-configuration"
     expect(page.get_by_role("heading", name="Sign in", exact=True)).to_be_visible()
     through(page, "subject-1", "stranger@example.org")
     expect(page.get_by_text("You are not registered here")).to_be_visible()
-    expect(page.get_by_text("stranger@example.org")).to_be_visible()
+    expect(page.get_by_text("is expected as stranger")).to_be_visible()
     page.get_by_role("button", name="Use another account").click()
     through(page, "subject-2", "dana@example.org", verified=False)
     expect(page.get_by_text("You are not registered here")).to_be_visible()

@@ -33,7 +33,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ingest.import_fer2013(store, LEAD, file)
         book.create(store, LEAD, "Twelve long moods", [f"custom class number {n}" for n in range(12)])
         for name, more in {"Once": {}, "Alpha": {"votes": 5}, "Moods": {"ask": ("twelve-long-moods@1",)},
-                           "All happy": {"grid": True, "claim": "happy", "claimed_by": "given"}, "Removed": {"votes": 5}}.items():
+                           "All happy": {"grid": True, "claim": "happy", "claimed_by": "given"}, "Closing": {"votes": 5}}.items():
             campaigns.save(store, ROSA, {"name": name, "ask": ("fer7@1",), **more})
         for face, in store.rows("SELECT DISTINCT image_id FROM samples WHERE given_label = 'disgust' ORDER BY 1 LIMIT 2"):
             for person, value in ((ANN, "fear"), (BEA, "sad")):
@@ -116,22 +116,18 @@ def test_answers_left_in_one_campaign_are_saved_from_another(sit: Callable[[Pers
     assert left == 0
 
 
-def test_who_is_taken_out_of_a_campaign_is_told_and_keeps_the_page(sit: Callable[[Person, str], Page], team: Path, server: Server) -> None:
-    lead, page = sit(LEAD, "/campaigns?campaign=removed"), sit(ANN, "/label?campaign=removed")
+def test_who_works_in_a_campaign_that_is_closed_is_told_and_keeps_the_page(sit: Callable[[Person, str], Page], team: Path, server: Server) -> None:
+    lead, page = sit(LEAD, "/campaigns?campaign=closing"), sit(ANN, "/label?campaign=closing")
     press(page, "jj")
     page.wait_for_function(SAVED)
-    members = lead.get_by_label("Members (nobody chosen: everyone)")
-    members.fill("Rosa")
-    members.press("Enter")
-    lead.keyboard.press("Tab")  # closes the list, which hides the rest of the page
+    lead.get_by_text("Closed", exact=True).click()
     lead.get_by_role("button", name="Save campaign").click()
-    lead.get_by_role("button", name="Save campaign").wait_for()
     for _ in range(140):  # to the end of what was handed out before
-        page.wait_for_function("grid().dataset.imageId ? ready() : deep('[data-testid=veil]').textContent.includes('not in this campaign')")
+        page.wait_for_function("grid().dataset.imageId ? ready() : deep('[data-testid=veil]').textContent.includes('campaign is closed')")
         if not page.evaluate("grid().dataset.imageId"):
             break
         page.keyboard.press("j")
-    assert "You are not in this campaign" in page.evaluate("deep('[data-testid=veil]').textContent")
+    assert "This campaign is closed" in page.evaluate("deep('[data-testid=veil]').textContent")
     page.wait_for_function(SAVED)
     assert page.locator("[data-testid=stException]").count() == 0 and page.evaluate("Boolean(grid())")
 
@@ -149,6 +145,7 @@ def test_a_committed_wall_confirms(sit: Callable[[Person, str], Page]) -> None:
 def test_a_held_key_settles_one_face_and_can_be_undone(sit: Callable[[Person, str], Page]) -> None:
     page = sit(ROSA, "/adjudicate")
     page.get_by_text("Vote 1:").wait_for()
+    page.wait_for_function("new URL(location).searchParams.get('face')")
     first = page.evaluate("new URL(location).searchParams.get('face')")
     for _ in range(4):  # faster than a run of the page
         page.keyboard.press("1")
@@ -164,7 +161,7 @@ def test_what_all_that_left_in_the_store(team: Path, server: Server) -> None:
         once = store.rows("SELECT image_id, count(*) FROM label_events WHERE campaign_id = 'once' GROUP BY 1")
         assert len(once) == 24 and all(n == 1 for _, n in once)
         assert store.value("SELECT count(*) FROM label_events WHERE campaign_id = 'moods' AND field = 'twelve-long-moods'") == 1
-        assert store.value("SELECT count(*) FROM standing WHERE campaign_id = 'alpha' AND person_id = 'bea'") == 4
+        assert store.value("SELECT count(*) FROM standing WHERE campaign_id = 'alpha' AND person_id = 'bea'") >= 3
         assert store.rows("SELECT round, count(*) > 0 FROM standing WHERE campaign_id = 'all-happy' GROUP BY 1 ORDER BY 1") == [
             ("confirm", True), ("vote", True)]
         settled = store.rows("SELECT image_id, count(*) FROM label_events WHERE round = 'adjudication' AND op = 'set' GROUP BY 1")
