@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
 from bench_events import fill
@@ -43,7 +43,16 @@ class Tab:
 
     def open(self) -> None:
         self.page: Page = self.context.new_page()
-        self.page.goto(self.url)
+        self.load()
+
+    def load(self) -> None:
+        """Opens the address, again when the network is down at this moment, as a person would."""
+        while True:
+            try:
+                self.page.goto(self.url)
+                break
+            except Error:
+                self.page.wait_for_timeout(500)
         self.ready()
 
     def ready(self) -> None:
@@ -62,8 +71,7 @@ class Tab:
         self.note()
         left = self.page.evaluate("+grid().dataset.made - +grid().dataset.saved")
         if how == "reload":
-            self.page.reload()
-            self.ready()
+            self.load()
         else:
             self.page.close()
             self.open()
