@@ -1,6 +1,7 @@
 """The labeling loop on a page: a campaign, its component, and one transaction a flush."""
 
 import hashlib
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from dashboard.components import loop
 from dashboard.components.label_grid import check_keys, label_grid
 from dashboard.components.verify_grid import RESERVED, verify_grid
 from dashboard.links import choose_in_url
-from dashboard.state import session
+from dashboard.state import Beat, session
 from fercore import curation
 from fercore.curation import past
 from fercore.domain import Permission, Person
@@ -19,6 +20,7 @@ from fercore.errors import FerError
 from fercore.schemes import FLAGS
 from fercore.store import Store, settings
 
+BEAT_SECONDS = 20  # how often leases are kept and answers counted anew
 FLAG_BUTTONS = tuple(loop.Flag(f"flag_{name}", label, key) for name, (label, key) in FLAGS.items())
 
 
@@ -68,12 +70,17 @@ def working(campaign_id: str, place: str, note: str) -> None:
             empty = curation.why_empty(store, person, campaign_id)
     except FerError as error:  # taken out of the campaign while working
         handed, empty = loop.Batch(report.want or 0, ()), str(error)
-    done = curation.done(store, person, ask)
+    beat = session().beats.setdefault(campaign_id, Beat())
+    if handed or not report.events or time.monotonic() - beat.at > BEAT_SECONDS or beat.client != report.client:  # not with every answer
+        beat.at, beat.client, beat.done = time.monotonic(), report.client, curation.done(store, person, ask)
+        beat.lost = curation.heartbeat(store, person, campaign_id, ask, report.client) if report.client else []
+    else:
+        acked = set(receipt.acked)
+        beat.done += len({e["image_id"] for e in report.events if e["event_id"] in acked and e["op"] in ("set", "skip")})
     common: dict[str, Any] = {
         "key": key, "journal": journal, "page": campaign_id, "report": report, "note": note, "acked": receipt.acked, "refused": receipt.refused,
         "batch": handed, "past": earlier(store, person, campaign_id, tuple(q.field for q in asked), report), "empty": empty,
-        "lost": curation.heartbeat(store, person, campaign_id, ask, report.client) if report.client else [],
-        "done": done, "total": total(store, person, campaign_id, done)}
+        "lost": beat.lost, "done": beat.done, "total": total(store, person, campaign_id, beat.done)}
     keys = personal_keys(store, person, asked, report, receipt)
     if campaign.grid:
         asked = (with_keys(asked[0], keys),)

@@ -10,12 +10,23 @@ from fercore.domain import Person
 
 
 @dataclass
+class Beat:
+    """When a labeling page last kept its leases and counted its answers, and what it found."""
+
+    at: float = 0.0
+    client: str = ""
+    done: int = 0
+    lost: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Session:
     """One tab: who acts, and what was counted or loaded once."""
 
     person: Person | None = None
     switching: bool = False  # the person left the profile: do not take the remembered one
     totals: dict[str, int] = field(default_factory=dict)  # faces of a campaign when its page was opened
+    beats: dict[str, Beat] = field(default_factory=dict)  # by campaign
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)  # the person's own key maps
     practice: dict[tuple[str, str, int | None], tuple[Face, ...]] = field(default_factory=dict)  # faces of a practice round, by scheme, client, batch
     settled: dict[tuple[str, str], str] = field(default_factory=dict)  # what a reviewer settled in this session: (image, field) -> value

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import pandas as pd
@@ -96,6 +97,11 @@ BUILT_IN = {
 
 def listed(store: Store) -> dict[str, tuple[Campaign, State]]:
     """Every campaign with its state, built-in ones first."""
+    return dict(_listed(store, store.revision("campaigns")))
+
+
+@lru_cache(maxsize=8)  # asked for with every answer; the revision rises with every change
+def _listed(store: Store, revision: int) -> dict[str, tuple[Campaign, State]]:
     saved = {row[0]: (Campaign.model_validate_json(row[1]), row[2]) for row in table.rows(store)}
     return {**{k: (c, "open") for k, c in BUILT_IN.items()}, **saved}  # type: ignore[dict-item]
 

@@ -95,16 +95,15 @@ def record(store: Store, actor: Person, events: list[dict[str, Any]], *, practic
     if not sound:
         return receipt
     sound = dict(sorted(sound.items()))
-    for name in labels.of_others(store, actor, list(sound)):
-        receipt.refused |= dict.fromkeys(spelled[name], "the event id belongs to another person")
-        del sound[name]
-    here = labels.known_images(store, list({e.image_id for e in sound.values()}))
     targets = [str(e.target) for e in sound.values() if e.target]
     undoable = labels.known_targets(store, actor, targets) if targets else {}
+    foreign = labels.of_others(store, actor, list(sound)) if targets else set()  # else an undo could reach one sent again under a known id
     leases = sorted({e.lease for e in sound.values() if e.lease})
     held = campaigns.handed(store, actor, leases) if leases and not practice else {}
     asked = questions_of(store, {i["campaign_id"] for lease in held.values() for i in lease.values()}) if held else {}
-    shown_with_answer = campaigns.examples_among(store, list(here))
+    loose = {e.image_id for e in sound.values() if e.image_id not in held.get(e.lease or "", {})}  # a lease hands out faces that are here
+    here = labels.known_images(store, list(loose)) if loose else set()
+    examples = campaigns.examples_among(store, list(loose)) if loose else set()
     rounds = {"practice"} if practice else {"vote", "confirm", "repeat"}
     rows = []
     for name, event in sound.items():  # in the order of the acts: an undo follows what it undoes
@@ -112,16 +111,17 @@ def record(store: Store, actor: Person, events: list[dict[str, Any]], *, practic
         target = undoable.get(str(event.target)) if event.target else None
         base = (event.field or "").removesuffix("_2")
         fits = shown is None or base in asked[shown["campaign_id"]] or (base.startswith("flag_") and event.mode == "single") or event.op == "comment"
-        reason = ("unknown image" if event.image_id not in here
+        reason = ("unknown image" if event.image_id in loose and event.image_id not in here
                   else f"{event.op} of an act on this face that is not yours"
                   if event.target and (target is None or target["image_id"] != event.image_id or target["round"] not in rounds)
+                  else "the event id belongs to another person" if name in foreign
                   else "the lease is not yours" if event.lease and not practice and event.lease not in held
                   else "this face was not handed out under that lease" if event.lease and not practice and shown is None
                   else "its campaign does not ask that" if not target and not fits
                   else "that was not claimed about this face" if event.mode == "grid_bulk" and not target
                   and not (shown and shown["suggested"] and shown["suggested"] == event.value)
                   else "this face is an example and takes no votes" if event.op == "set" and not event.lease and not practice
-                  and event.image_id in shown_with_answer
+                  and event.image_id in examples
                   else None)
         if reason:
             receipt.refused |= dict.fromkeys(spelled[name], reason)
@@ -139,6 +139,8 @@ def record(store: Store, actor: Person, events: list[dict[str, Any]], *, practic
     if rows:
         recorded = labels.append(store, actor, rows)
         receipt.acked = [name for r in rows if r["event_id"] in recorded for name in spelled[r["event_id"]]]
+        receipt.refused |= {name: "the event id belongs to another person" for r in rows if r["event_id"] not in recorded
+                            for name in spelled[r["event_id"]]}
     return receipt
 
 

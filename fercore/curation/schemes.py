@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -33,7 +34,12 @@ _NOT_A_CLASS = {CANNOT_TELL, "unknown", "non_face", "yes", "no"}  # values that 
 
 def known(store: Store) -> dict[str, Scheme]:
     """Every version of every scheme, built-in and custom, by id."""
-    return {**SCHEMES, **{s.scheme_id: s for s in table.custom(store)}}
+    return {**SCHEMES, **{s.scheme_id: s for s in _custom(store, store.revision("schemes"))}}
+
+
+@lru_cache(maxsize=8)  # asked for with every answer; the revision rises with every change
+def _custom(store: Store, revision: int) -> list[Scheme]:
+    return table.custom(store)
 
 
 def latest(store: Store) -> list[Scheme]:
@@ -51,7 +57,7 @@ def find(store: Store, scheme_id: str) -> Scheme:
 
 def values_of(store: Store, field: str) -> frozenset[str]:
     """As `fercore.schemes.values_of`, with the custom schemes: every class ever asked for on `field`. Raises: NotFound."""
-    return schemes.values_of(field, table.custom(store))
+    return schemes.values_of(field, _custom(store, store.revision("schemes")))
 
 
 def history(store: Store, scheme_id: str) -> pd.DataFrame:

@@ -5,12 +5,14 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import duckdb
 import pandas as pd
@@ -39,6 +41,18 @@ def migrations() -> list[tuple[int, str, str]]:
     return [(int(f.name[:4]), f.name, f.read_text(encoding="utf-8")) for f in files]
 
 
+T = TypeVar("T")
+
+
+@dataclass
+class Joined(Generic[T]):
+    """What one thread wants written, waiting for the write lock."""
+
+    value: T
+    done: bool = False
+    error: BaseException | None = None
+
+
 class Store:
     """One open workspace database.
 
@@ -55,6 +69,7 @@ class Store:
         self._opened = next(_ticks)
         self._revisions: dict[str, int] = {}
         self._read_only = read_only
+        self._waiting: deque[Joined[Any]] = deque()
         if workspace.root.exists() and not workspace.root.is_dir():
             raise WorkspaceError("The workspace is not a folder", f"{workspace.root} is a file", "Name another folder with --workspace")
         if not workspace.database.exists() and (read_only or not create):
@@ -115,6 +130,28 @@ class Store:
                 raise
             cursor.commit()
             self._revisions.update(dict.fromkeys(subjects, next(_ticks)))
+
+    def together(self, value: T, write: Callable[[list[T]], None]) -> None:
+        """Calls `write` once with the values of all who wait for the write lock: the first to get it writes for the others (group commit).
+
+        Raises: what `write` raised, for everyone whose value was in that call.
+        """
+        mine = Joined(value)
+        self._waiting.append(mine)
+        with self._lock:
+            if not mine.done:
+                joined = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                try:
+                    write([j.value for j in joined])
+                except BaseException as error:
+                    for j in joined:
+                        j.error = error
+                    raise
+                finally:
+                    for j in joined:
+                        j.done = True
+        if mine.error is not None:
+            raise mine.error
 
     def revision(self, *subjects: str) -> int:
         """A number, unique in this process, that rises whenever one of `subjects` changed; caches are keyed by it."""

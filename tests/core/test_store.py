@@ -141,3 +141,42 @@ def test_sealed_queries_read_views_and_nothing_else(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="The query was refused"):
             query_sealed(place, statement)
     assert not out.exists() and not (tmp_path / "dump").exists() and not (tmp_path / "other.duckdb").exists()
+
+
+def test_who_waits_for_the_lock_is_written_together_and_a_failure_reaches_everyone(tmp_path: Path) -> None:
+    calls: list[list[int]] = []
+
+    def write(values: list[int]) -> None:
+        calls.append(values)
+        if 13 in values:
+            raise ValueError("unlucky")
+
+    with Store(Workspace(tmp_path)) as store:
+        failed: list[int] = []
+
+        def work(value: int) -> None:
+            try:
+                store.together(value, write)
+            except ValueError:
+                failed.append(value)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(10)]
+        with store.write():  # holds the lock until all wait
+            for thread in threads:
+                thread.start()
+            while len(store._waiting) < 10:
+                pass
+        for thread in threads:
+            thread.join()
+        assert len(calls) == 1 and sorted(calls[0]) == list(range(10)) and not failed
+        with store.write():
+            threads = [threading.Thread(target=work, args=(n,)) for n in (13, 14)]
+            for thread in threads:
+                thread.start()
+            while len(store._waiting) < 2:
+                pass
+        for thread in threads:
+            thread.join()
+        assert sorted(failed) == [13, 14]
+        store.together(15, write)
+        assert calls[-1] == [15]

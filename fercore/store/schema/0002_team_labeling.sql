@@ -54,7 +54,7 @@ FROM once AS e LEFT JOIN switched AS s ON s.target = e.event_id;
 CREATE MACRO facts.fold(who, ids) AS TABLE
 WITH mine AS (
     SELECT DISTINCT ON (event_id) * FROM facts.label_event
-    WHERE (who IS NULL OR person_id = who) AND (ids IS NULL OR image_id IN (SELECT unnest(ids)))),
+    WHERE (who IS NULL OR person_id IN (SELECT unnest(who))) AND (ids IS NULL OR image_id IN (SELECT unnest(ids)))),
 switched AS (SELECT target, arg_max(op, seq) AS last_op FROM mine WHERE op IN ('undo', 'redo') GROUP BY target),
 acts AS (
     SELECT m.* FROM mine AS m LEFT JOIN switched AS s ON s.target = m.event_id
