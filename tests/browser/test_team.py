@@ -96,18 +96,11 @@ def test_a_scheme_of_twelve_long_names_can_be_labelled(sit: Callable[[Person, st
     page.wait_for_function(SAVED)
 
 
-def test_answers_left_in_one_campaign_are_saved_from_another(sit: Callable[[Person, str], Page]) -> None:
+def test_answers_left_in_one_campaign_are_saved_from_another(sit: Callable[[Person, str], Page], server: Server) -> None:
     page = sit(BEA, "/label?campaign=alpha")
-    press(page, "j")
-    choose = page.get_by_label("Campaign")
-    for name in ("Moods", "Alpha", "Moods"):  # back within ten seconds: the component is taken up again; every pick counts
-        choose.click()
-        page.get_by_role("option", name=name, exact=True).click()
-        page.wait_for_function(f"new URL(location).searchParams.get('campaign') === '{name.lower()}'")
-        page.wait_for_function("grid()?.dataset.imageId && ready()")
-        if name == "Alpha":
-            press(page, "jjj")
-    page.wait_for_function("grid().dataset.saved === grid().dataset.made")
+    press(page, "jjj")
+    page.goto(f"{server.url}/label?campaign=moods")  # before the flush
+    page.wait_for_function("grid()?.dataset.imageId")
     left = page.evaluate("""async () => {
       const db = await new Promise(done => { const o = indexedDB.open('fercore', 1); o.onsuccess = () => done(o.result) })
       const count = () => new Promise(done => { const r = db.transaction('events').objectStore('events').count(); r.onsuccess = () => done(r.result) })
@@ -142,27 +135,14 @@ def test_a_committed_wall_confirms(sit: Callable[[Person, str], Page]) -> None:
     page.wait_for_function(f"+{wall}.dataset.made > 10 && {wall}.dataset.made === {wall}.dataset.saved")
 
 
-def test_a_held_key_settles_one_face_and_can_be_undone(sit: Callable[[Person, str], Page]) -> None:
-    page = sit(ROSA, "/adjudicate")
-    page.get_by_text("Vote 1:").wait_for()
-    page.wait_for_function("new URL(location).searchParams.get('face')")
-    first = page.evaluate("new URL(location).searchParams.get('face')")
-    for _ in range(4):  # faster than a run of the page
-        page.keyboard.press("1")
-    page.get_by_role("button", name="Undo: Angry").wait_for()
-    page.wait_for_function(f"new URL(location).searchParams.get('face') !== '{first}'")
-    page.get_by_role("button", name="Undo: Angry").click()
-    page.wait_for_function(f"new URL(location).searchParams.get('face') === '{first}'")
-
-
 def test_what_all_that_left_in_the_store(team: Path, server: Server) -> None:
     server.close()
     with Store(Workspace(team)) as store:
         once = store.rows("SELECT image_id, count(*) FROM label_events WHERE campaign_id = 'once' GROUP BY 1")
+        if not once:
+            pytest.skip("checks what the tests above left, and they did not run")
         assert len(once) == 24 and all(n == 1 for _, n in once)
         assert store.value("SELECT count(*) FROM label_events WHERE campaign_id = 'moods' AND field = 'twelve-long-moods'") == 1
         assert store.value("SELECT count(*) FROM standing WHERE campaign_id = 'alpha' AND person_id = 'bea'") >= 3
         assert store.rows("SELECT round, count(*) > 0 FROM standing WHERE campaign_id = 'all-happy' GROUP BY 1 ORDER BY 1") == [
             ("confirm", True), ("vote", True)]
-        settled = store.rows("SELECT image_id, count(*) FROM label_events WHERE round = 'adjudication' AND op = 'set' GROUP BY 1")
-        assert settled and all(n == 1 for _, n in settled)

@@ -70,6 +70,17 @@ def test_a_reviewer_settles_a_dispute_without_learning_who_voted(disputed: Store
     assert "No disagreement waits" in text(at)
 
 
+def test_what_was_settled_can_be_undone(disputed: Store) -> None:
+    at = app_as("rosa", "adjudicate")
+    at.button(key="settle-surprise").click().run()
+    assert at.button(key="undo").label == "Undo: Surprise"
+    at.button(key="undo").click().run()
+    assert not at.exception and adjudication.disputed(disputed, REVIEWER, "expression")["image_id"].tolist() == [FACES[3]]
+    assert at.query_params["face"] in (FACES[3], [FACES[3]])
+    at.button(key="settle-fear").click().run()
+    assert disputed.value("SELECT value FROM decisions WHERE image_id = $i AND field = 'expression'", {"i": FACES[3]}) == "fear"
+
+
 def test_passing_over_and_asking_again_leave_the_face_open(disputed: Store) -> None:
     at = app_as("rosa", "adjudicate")
     at.text_input(key="note").set_value("Look at the brows").run()
