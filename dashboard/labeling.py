@@ -42,7 +42,7 @@ def page(place: str, title: str, caption: str, nothing: str, note: str = "") -> 
         chosen = choose_in_url("campaign", {i: c.name for i, c in open_here.items()}, label="Campaign", width=380)
     if caption:
         st.caption(caption)
-    working(chosen, place, note)
+    working(chosen, note)
 
 
 def journal_of(store: Store, person: Person) -> str:
@@ -51,7 +51,7 @@ def journal_of(store: Store, person: Person) -> str:
 
 
 @st.fragment
-def working(campaign_id: str, place: str, note: str) -> None:
+def working(campaign_id: str, note: str) -> None:
     """Everything a flush needs happens in this fragment: record, read the acknowledgement back, answer with faces if asked."""
     person, store = access.actor(), cache.store()
     journal = journal_of(store, person)

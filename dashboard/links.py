@@ -5,27 +5,22 @@ from collections.abc import Collection, Mapping
 import streamlit as st
 
 
-def named_in_url(parameter: str, ids: Collection[str], missing: str = "is not in this workspace") -> str:
-    """The id that the URL names under `parameter`; the first of `ids` (the newest) when it names none, or, with a warning, an unknown one."""
+def named_in_url(parameter: str, ids: Collection[str], missing: str = "is not in this workspace", instead: str = "the newest one") -> str:
+    """The id that the URL names under `parameter`; the first of `ids` (`instead`) when it names none, or, with a warning, an unknown one."""
     wanted = st.query_params.get(parameter)
     if wanted in ids:
         return str(wanted)
     if wanted:
-        st.warning(f"The {parameter} of this link {missing}; the newest one is shown.")
-    st.query_params[parameter] = newest = next(iter(ids))
-    return newest
+        st.warning(f"The {parameter} of this link {missing}; {instead} is shown.")
+    st.query_params[parameter] = first = next(iter(ids))
+    return first
 
 
 def choose_in_url(parameter: str, names: Mapping[str, str], *, label: str, width: int) -> str:
     """A select box over ids (id -> name) whose choice stands in the URL under `parameter`; an id of the URL that is not there gives way to the
     first, with a warning."""
     key = f"choose-{parameter}"
-    wanted = st.query_params.get(parameter)
-    if wanted not in names:
-        if wanted:
-            st.warning(f"The {parameter} of this link is not open to you here; another one is shown.")
-        wanted = next(iter(names))
-    st.query_params[parameter] = wanted
+    wanted = named_in_url(parameter, names, "is not open to you here", "another one")
     if st.session_state.get(key) != wanted:  # a link or another page; the box itself writes the URL first
         st.session_state[key] = wanted
 

@@ -14,7 +14,7 @@ from fercore import people
 from fercore.curation import schemes as book
 from fercore.domain import Permission, Person, slug
 from fercore.errors import BadInput, Conflict, NotAllowed, NotFound
-from fercore.schemes import AGE_BANDS, CANNOT_TELL, FER7, FLAGS, GENDERS, Scheme
+from fercore.schemes import AGE_BANDS, FER7, FLAGS, GENDERS, Scheme
 from fercore.store import Store, labels, now, runs, samples
 from fercore.store import campaigns as table
 from fercore.store.campaigns import Ask, Block
@@ -117,7 +117,11 @@ def find(store: Store, campaign_id: str) -> tuple[Campaign, State]:
 def for_person(store: Store, actor: Person, place: str) -> dict[str, Campaign]:
     """Open campaigns this person is a member of, on the page "label", "tag" or "verify"."""
     return {k: c for k, (c, state) in listed(store).items()
-            if state == "open" and place_of(c) == place and (not c.members or actor.person_id in c.members)}
+            if state == "open" and place_of(c) == place and _has(c, actor)}
+
+
+def _has(campaign: Campaign, actor: Person) -> bool:
+    return not campaign.members or actor.person_id in campaign.members
 
 
 def place_of(campaign: Campaign) -> str:
@@ -145,14 +149,18 @@ def save(store: Store, actor: Person, campaign: Campaign | dict[str, Any], campa
         raise Conflict("The name is taken", f"{made.name!r} is a campaign of this workspace", "Give it another name, or change that campaign")
     if campaign_id is not None and (before := listed(store).get(campaign_id)) and before[0].ask != made.ask:
         raise Conflict("The question stays", f"{made.name} asks {', '.join(before[0].ask)}, and faces are out under it", "Open another campaign")
-    asked = [values_of(store, a) for a in made.ask]
-    keys = Counter(k for a in made.ask if not a.startswith("flag_") for c in book.find(store, a).offered for k in c.keys)
+    asked = asked_in(store, made)
+    if len(asked) < len(made.ask):
+        raise BadInput("Two questions on one field", f"{', '.join(made.ask)} share a field", "Ask them in campaigns of their own")
+    field, scheme = next(iter(asked.items()))
+    allowed = set(scheme.ids) if scheme else book.values_of(store, field)
+    keys = Counter(k for s in asked.values() if s for c in s.offered for k in c.keys)
     if clash := sorted(k for k, n in keys.items() if n > 1):
         raise BadInput("Keys clash", f"{', '.join(clash)} would answer two questions", "Ask them in campaigns of their own")
-    if made.grid and not made.claim and "expression" in fields_of(store, made):
+    if made.grid and not made.claim and "expression" in asked:
         raise BadInput("A grid cannot ask that", "First votes on an expression are given one face at a time", "Ask single faces, or verify a claim")
-    if made.claim and made.claim not in asked[0] - {CANNOT_TELL}:
-        raise BadInput("Unknown claim", f"{made.claim!r} is no value of {made.ask[0]}", f"Choose from {', '.join(sorted(asked[0]))}")
+    if made.claim and made.claim not in allowed:
+        raise BadInput("Unknown claim", f"{made.claim!r} is no value of {made.ask[0]}", f"Choose from {', '.join(sorted(allowed))}")
     options = samples.options(store)
     for name, value, known in (("finding", made.finding, options["findings"]), ("source", made.source, options["sources"]),
                                ("split", made.split, options["splits"]), ("run", made.run_id, sorted(runs.known(store))),
@@ -164,26 +172,24 @@ def save(store: Store, actor: Person, campaign: Campaign | dict[str, Any], campa
     return campaign_id
 
 
-def values_of(store: Store, asked: str) -> frozenset[str]:
-    """What may be answered to one entry of `ask`."""
-    if asked.startswith("flag_"):
-        return book.values_of(store, asked)
-    return frozenset({*book.find(store, asked).ids, CANNOT_TELL})
-
-
-def fields_of(store: Store, campaign: Campaign) -> tuple[str, ...]:
-    return tuple(a if a.startswith("flag_") else book.find(store, a).field for a in campaign.ask)
+def asked_in(store: Store, campaign: Campaign) -> dict[str, Scheme | None]:
+    """What a campaign asks, in its order: field -> scheme; a flag has none. Raises: NotFound: no such scheme."""
+    asked: dict[str, Scheme | None] = {}
+    for entry in campaign.ask:
+        scheme = None if entry.startswith("flag_") else book.find(store, entry)
+        asked[scheme.field if scheme else entry] = scheme
+    return asked
 
 
 def ask(store: Store, actor: Person, campaign_id: str, campaign: Campaign) -> Ask:
     """The campaign as queries take it. Annotators verify an expression only where two others have voted; a flag is a plain question."""
-    fields = fields_of(store, campaign)
-    blind = bool(campaign.claim) and not fields[0].startswith("flag_") and not actor.may(Permission.READ_RESULTS)
-    examples = tuple(sorted({i for a in campaign.ask if not a.startswith("flag_") for i in book.example_images(store, a)}))
-    return Ask(campaign_id, fields, campaign.votes, grid=bool(campaign.claim), claim=campaign.claim, claimed_by=campaign.claimed_by,
+    asked = asked_in(store, campaign)
+    schemes = [s for s in asked.values() if s]
+    blind = bool(campaign.claim) and bool(schemes) and not actor.may(Permission.READ_RESULTS)
+    return Ask(campaign_id, tuple(asked), campaign.votes, grid=bool(campaign.claim), claim=campaign.claim, claimed_by=campaign.claimed_by,
                run_id=campaign.run_id, label=campaign.label, finding=campaign.finding, source=campaign.source, split=campaign.split,
-               least_votes=2 if blind else 0, priority=campaign.priority, random_share=campaign.random_share, examples=examples,
-               gold_share=campaign.gold_share,
+               least_votes=2 if blind else 0, priority=campaign.priority, random_share=campaign.random_share,
+               examples=tuple(sorted({i for s in schemes for i in book.example_images(store, s.scheme_id)})), gold_share=campaign.gold_share,
                repeat_share=campaign.repeat_share, repeat_hours=campaign.repeat_hours)
 
 
@@ -206,7 +212,7 @@ def workable(store: Store, actor: Person, campaign_id: str) -> Campaign | None:
     """The campaign if it is open. Raises: NotAllowed, NotFound."""
     actor.require(Permission.LABEL)
     campaign, state = find(store, campaign_id)
-    if campaign.members and actor.person_id not in campaign.members:
+    if not _has(campaign, actor):
         raise NotAllowed("You are not in this campaign", f"{campaign.name} has other members", "Ask a reviewer or data lead to add you")
     return campaign if state == "open" else None
 
@@ -214,7 +220,7 @@ def workable(store: Store, actor: Person, campaign_id: str) -> Campaign | None:
 def heartbeat(store: Store, actor: Person, campaign_id: str, asked: Ask, client: str) -> list[str]:
     """Keeps what this client holds, while the campaign is open to this person; returns its faces that others hold now."""
     campaign, state = find(store, campaign_id)
-    if state != "open" or (campaign.members and actor.person_id not in campaign.members):
+    if state != "open" or not _has(campaign, actor):
         return []
     return table.heartbeat(store, actor, asked, client, LEASE_MINUTES)
 
@@ -235,7 +241,8 @@ def why_empty(store: Store, actor: Person, campaign_id: str) -> str:
     campaign, state = find(store, campaign_id)
     if state != "open":
         return "This campaign is closed."
-    n = counts(store, actor, campaign_id)
+    asked = ask(store, actor, campaign_id, campaign)
+    n = table.counts(store, actor, asked)
     if not n["faces"]:
         return "No face matches what this campaign asks for."
     parts = []
@@ -246,9 +253,8 @@ def why_empty(store: Store, actor: Person, campaign_id: str) -> str:
         parts.append(f"{n['held']:,} are with others now" + (f", the next come free in {wait} at the latest" if wait else ""))
     if n["full"]:
         parts.append(f"{n['full']:,} have all the {campaign.votes} answers wanted" if campaign.votes > 1 else f"{n['full']:,} are answered")
-    least = ask(store, actor, campaign_id, campaign).least_votes
-    if least:
-        parts.append(f"only faces on which {least} others have voted are shown here")
+    if asked.least_votes:
+        parts.append(f"only faces on which {asked.least_votes} others have voted are shown here")
     return f"No face waits for you: {'; '.join(parts) or 'none is left'}."
 
 
@@ -279,17 +285,9 @@ def gold_of(store: Store, image_id: str) -> list[str]:
 def questions_of(store: Store, campaign_ids: set[str]) -> dict[str, dict[str, str | None]]:
     """What each campaign asks: field -> scheme id, None for a flag."""
     known = listed(store)
-    return {c: {field: None if asked == field else asked
-                for asked, field in zip(known[c][0].ask, fields_of(store, known[c][0]), strict=True)} for c in campaign_ids}
+    return {c: {field: s.scheme_id if s else None for field, s in asked_in(store, known[c][0]).items()} for c in campaign_ids}
 
 
 def questions(store: Store, campaign: Campaign) -> list[tuple[str, str, Scheme | None]]:
     """(field, title, scheme) of each question; a flag has no scheme."""
-    out: list[tuple[str, str, Scheme | None]] = []
-    for asked in campaign.ask:
-        if asked.startswith("flag_"):
-            out.append((asked, FLAGS[asked.removeprefix("flag_")][0], None))
-        else:
-            found = book.find(store, asked)
-            out.append((found.field, found.name, found))
-    return out
+    return [(field, s.name if s else FLAGS[field.removeprefix("flag_")][0], s) for field, s in asked_in(store, campaign).items()]
