@@ -41,6 +41,7 @@ PAGES = (
     PageSpec("my_progress", "My progress", "trending_up", "Label", Permission.LABEL),
     PageSpec("import_data", "Import", "upload_file", "Data", Permission.IMPORT),
     PageSpec("explore", "Explore", "grid_view", "Data", Permission.LOOK),
+    PageSpec("audit", "Audit", "troubleshoot", "Data", Permission.LOOK),
     PageSpec("versions", "Versions", "history", "Data", Permission.READ_RESULTS),
     PageSpec("train", "Train", "model_training", "Train", Permission.READ_RESULTS),
     PageSpec("results", "Results", "table_chart", "Evaluate", Permission.READ_RESULTS),

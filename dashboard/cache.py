@@ -11,7 +11,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.components import loop
-from fercore import bias, curation, evaluation, jobs, people
+from fercore import audit, bias, curation, evaluation, jobs, people
+from fercore.audit import actions
 from fercore.curation import Campaign, adjudication, campaigns, quality, rules
 from fercore.curation import schemes as book
 from fercore.domain import Filter, Order, Person, Workspace
@@ -19,7 +20,9 @@ from fercore.evaluation import Estimate
 from fercore.evaluation.record import record_finished
 from fercore.schemes import Scheme
 from fercore.store import Store, findings, labels, runs, samples, versions
+from fercore.store import sources as source_table
 from fercore.training.rundir import Run
+from fercore.versions.recipe import Recipe, apply
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -193,15 +196,16 @@ def detail(store: Store, person: Person, sample_id: str) -> dict[str, pd.DataFra
     def visible(rows: pd.DataFrame) -> pd.DataFrame:
         return rows[(rows["field"].isin(["age_band", "gender"]) & tags) | (~rows["field"].isin(["age_band", "gender"]) & shown)]
 
-    return {"face": face, "copies": samples.copies(store, image), "findings": findings.of_image(store, image),
+    return {"face": face, "copies": samples.copies(store, image), "findings": _told(findings.of_image(store, image), shown),
             "votes": visible(samples.imported_votes(store, image)),
             "history": visible(labels.history(store, image)),
             "predictions": runs.of_image(store, image).iloc[: None if shown else 0]}
 
 
-@reader("samples")
+@reader("samples", "labels", "people")
 def sources(store: Store) -> pd.DataFrame:
-    return samples.sources(store)
+    """One row a source: provenance, what it holds, who imported it last."""
+    return source_table.table(store)
 
 
 @reader("versions", "people")
@@ -345,3 +349,61 @@ def rule_cell(store: Store, person: Person, votes: rules.Votes, rule_a: str, rul
 @reader("labels")
 def my_fields(store: Store, person: Person) -> list[str]:
     return quality.my_fields(store, person)
+
+
+def _told(found: pd.DataFrame, shown: bool) -> pd.DataFrame:
+    """Findings on a face, without those that tell what others answered while that is hidden."""
+    return found if shown else found[~found["kind"].isin(audit.FROM_VOTES)]
+
+
+@reader("findings", "samples")
+def audit_state(store: Store) -> audit.State:
+    return audit.state(store)
+
+
+@reader("findings", "samples", entries=32)
+def measured(store: Store, person: Person, kind: str) -> pd.DataFrame:
+    """image_id and value of what the bound of a kind is on, the least first."""
+    return audit.measured(store, person, kind)
+
+
+@reader("findings", "samples", "labels", entries=64)
+def finding_faces(store: Store, person: Person, kind: str, offset: int, limit: int, group: str | None = None) -> pd.DataFrame:
+    """Faces with a finding, as this person may see them, with score, group_id and evidence."""
+    found = audit.faces_of(store, person, kind, limit=limit, offset=offset, group=group)
+    faces = curation.seen_by(store, person, samples.by_ids(store, found["sample_id"].tolist()))
+    return faces.merge(found[["sample_id", "score", "group_id", "evidence"]], on="sample_id")
+
+
+@reader("findings")
+def finding_groups(store: Store, person: Person, kind: str) -> pd.DataFrame:
+    return audit.groups_of(store, person, kind)
+
+
+@reader("labels")
+def last_acts(store: Store, person: Person) -> list[dict[str, Any]]:
+    return actions.last(store, person)
+
+
+@reader("samples", "labels", "findings", entries=16)
+def members(store: Store, chosen: Filter) -> pd.DataFrame:
+    """Samples that match, without pixels."""
+    return samples.members(store, chosen)
+
+
+@reader("samples", "labels", "findings", entries=8)
+def looks_by(store: Store, chosen: Filter, by: str) -> dict[str, tuple[int, npt.NDArray[np.float64], npt.NDArray[np.int64]]]:
+    """Per value of the column `by`: (faces, mean face [48, 48] of 0-255, count of each pixel value [256])."""
+    rows = members(chosen)
+    out = {}
+    for value, part in rows[rows[by].notna()].groupby(by, observed=True):
+        pixels = samples.pixels(store, part["image_id"].tolist())
+        out[str(value)] = len(pixels), pixels.mean(axis=0), np.bincount(pixels.ravel(), minlength=256)
+    return out
+
+
+@reader("samples", "labels", "findings", entries=4)
+def funnel(store: Store) -> pd.DataFrame:
+    """sample_id and exclusion (None = included) of every row under the default recipe."""
+    rows = apply(Recipe(), samples.table(store).merge(findings.edits(store), on="image_id", how="left"))
+    return rows[["sample_id", "exclusion"]]

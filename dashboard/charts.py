@@ -135,3 +135,59 @@ def count_bars(names: list[str], counts: list[int], title: str) -> go.Figure:
     figure.update_xaxes(type="category")
     figure.update_yaxes(title=title, rangemode="tozero")
     return figure
+
+
+def boxes(groups: dict[str, pd.Series], title: str, most: int = 400) -> go.Figure:
+    """Box and whiskers of each group of values, by five numbers and Tukey's fences; what lies outside as points with the index of the series, the
+    farthest `most` of a group."""
+    figure = go.Figure()
+    for name, values in groups.items():
+        q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
+        inside = values[(values >= q1 - 1.5 * (q3 - q1)) & (values <= q3 + 1.5 * (q3 - q1))]
+        outside = values.drop(inside.index)
+        outside = outside.loc[(outside - median).abs().sort_values(ascending=False).index[:most]]
+        colour = colour_of(name)
+        figure.add_box(x=[name_of(name)], q1=[q1], median=[median], q3=[q3], lowerfence=[inside.min()], upperfence=[inside.max()], name=name_of(name),
+                       marker_color=colour, showlegend=False, hoverinfo="skip")
+        figure.add_scatter(x=[name_of(name)] * len(outside), y=outside, mode="markers", customdata=outside.index, showlegend=False,
+                           marker={"color": colour, "size": 6, "opacity": 0.7}, hovertemplate=f"{name_of(name)}: %{{y:.1f}}<extra></extra>")
+    figure.update_yaxes(title=title)
+    return figure
+
+
+def pixel_histogram(counts: dict[str, np.ndarray], colours: dict[str, str] | None = None) -> go.Figure:
+    """Share of pixels of each value, one line a group; counts [256]. colours: of groups that are no classes."""
+    figure = go.Figure()
+    for name, n in counts.items():
+        share = n.reshape(64, 4).sum(axis=1) / max(n.sum(), 1) * 100
+        figure.add_scatter(x=np.arange(0, 256, 4) + 1.5, y=share, name=name_of(name),
+                           line={"color": (colours or {}).get(name, colour_of(name)), "shape": "hvh"},
+                           hovertemplate=f"{name_of(name)}, pixel value %{{x:.0f}} ± 2: %{{y:.2f}} %<extra></extra>")
+    figure.update_xaxes(title="pixel value", range=[0, 255])
+    figure.update_yaxes(rangemode="tozero", title="share of pixels", ticksuffix=" %")
+    return figure
+
+
+def bubbles(counts: pd.DataFrame, title: str) -> go.Figure:
+    """Marks of a size by n at (column, label). Columns: label, column (left end), n."""
+    figure = go.Figure()
+    top = max(counts["n"].max(), 1) if len(counts) else 1
+    for label in [c for c in FER8.ids if c in set(counts["label"])][::-1]:
+        part = counts[counts["label"] == label]
+        figure.add_scatter(x=part["column"], y=[name_of(label)] * len(part), mode="markers", showlegend=False,
+                           customdata=[[label, float(c), int(n)] for c, n in zip(part["column"], part["n"], strict=True)],
+                           marker={"color": colour_of(label), "size": 4 + 30 * np.sqrt(part["n"] / top)},
+                           hovertemplate="%{y}, from %{x}: n = %{customdata[2]:,}<extra></extra>")
+    figure.update_xaxes(title=title)
+    return figure
+
+
+def funnel(steps: list[tuple[str, int, int]]) -> go.Figure:
+    """Lying bars of the rows left after each (step, rows taken out, rows left)."""
+    names = [name for name, _, _ in steps]
+    figure = go.Figure(go.Bar(y=names, x=[left for _, _, left in steps], orientation="h", marker_color="#0072B2", customdata=names,
+                              text=[f"{left:,}" + (f" (−{out:,})" if out else "") for _, out, left in steps], cliponaxis=False,
+                              hovertemplate="%{y}: %{text}<extra></extra>"))
+    figure.update_xaxes(rangemode="tozero", title="rows left")
+    figure.update_yaxes(autorange="reversed")
+    return figure

@@ -21,7 +21,7 @@ from fercore.schemes import FLAGS
 from fercore.store import Store, settings
 
 BEAT_SECONDS = 20  # how often leases are kept and answers counted anew
-FLAG_BUTTONS = tuple(loop.Flag(f"flag_{name}", label, key) for name, (label, key) in FLAGS.items())
+FLAG_BUTTONS = tuple(loop.Flag(f"flag_{name}", label, key) for name, (label, key) in FLAGS.items() if key)
 
 
 def page(place: str, title: str, caption: str, nothing: str, note: str = "") -> None:

@@ -12,7 +12,7 @@ import sys
 import tomllib
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,8 +29,10 @@ from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
 from fercore.domain import Person, Role, Workspace
 from fercore.errors import BadInput, FerError, NotAllowed, WorkspaceError
+from fercore.ingest import images
 from fercore.models import MODELS
 from fercore.store import Store, labels, query_sealed
+from fercore.store import findings as finding_table
 from fercore.store import versions as version_table
 from fercore.training.config import run_config
 from fercore.training.rundir import Run
@@ -104,8 +106,8 @@ def local_lead() -> Person:
 
 
 @contextmanager
-def byte_bar(title: str) -> Iterator[ingest.Progress]:
-    with tqdm(desc=title, unit="B", unit_scale=True, file=sys.stderr, leave=False) as bar:
+def byte_bar(title: str, unit: str = "B") -> Iterator[ingest.Progress]:
+    with tqdm(desc=title, unit=unit, unit_scale=True, file=sys.stderr, leave=False) as bar:
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
@@ -250,13 +252,110 @@ def import_tags(file: Path, source: Annotated[str, typer.Option(help="The source
         _report(ingest.import_tags(store, actor(store, person), file, source=source), as_json)
 
 
+Source = Annotated[str, typer.Option("--name", help="Name of the source in this workspace.")]
+MapName = Annotated[str | None, typer.Option("--label-map", help=f"{', '.join(ingest.MAPS)}, or a YAML / JSON file of text: class id.")]
+Split = Annotated[str | None, typer.Option(help="The split of every picture, whatever its path says.")]
+Authors = Annotated[str | None, typer.Option(help="As the source states them.")]
+Organisation = Annotated[str | None, typer.Option(help="As the source states it.")]
+Licence = Annotated[str | None, typer.Option(help="As the source states it.")]
+Url = Annotated[str | None, typer.Option(help="Where it was fetched.")]
+Note = Annotated[str | None, typer.Option(help="Anything else about the source.")]
+Resize = Annotated[str, typer.Option(help=f"Filter that makes pictures 48x48: {', '.join(images.RESIZE)}.")]
+Fit = Annotated[str, typer.Option(help="squash, pad with mid gray, or crop the middle square.")]
+Partial = Annotated[bool, typer.Option("--partial", help="Only a part of the source: nothing that is missing is marked as gone.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come in and write nothing.")]
+
+
+def _import(path: Path, about: ingest.Provenance, map_name: str | None, method: ingest.Method, dry_run: bool, workspace: Path, person: str | None,
+            as_json: bool, **how: Any) -> None:
+    if not path.exists():  # before a workspace is made
+        raise BadInput("No such file", str(path), "Name a folder, a ZIP or a TAR file")
+    fresh = dry_run and not Workspace(workspace).database.exists()
+    with nullcontext() if fresh else opened(workspace, create=True) as store, byte_bar(path.name, " files") as progress:
+        who = local_lead() if store is None or (dry_run and person is None) else actor(store, person)
+        chosen = ingest.find_map(map_name, store) if map_name else None
+        report = ingest.import_pictures(store, who, path, about, label_map=chosen, method=method, dry_run=dry_run, progress=progress, **how)
+        if store and not (dry_run or report.unchanged):
+            auditing.run(store, who)
+    if as_json:
+        show({"source": report.source_id, "kind": report.kind, "dry_run": dry_run, "read": report.read, **{c: report.counts[c] for c in (
+            "added", "gone", "back", "relabelled", "moved", "rewritten")}, "tags": report.tags_added, "label_map": report.label_map,
+            "labels": [{"label": text, "class": class_id, "rows": n} for text, class_id, n in report.labels],
+            "rejected": [{"place": p, "line": n, "file": name, "reason": why} for p, n, why, name in report.rejected],
+            "notes": [{"file": name, "note": note} for name, note in report.notes]}, True)
+        return
+    for kind, lines in (("rejected", [(name, why) for _, _, why, name in report.rejected]), ("note", report.notes)):
+        for name, why in lines[:20]:
+            say(f"{kind}: {name}: {why}" if name else f"{kind}: {why}")
+        if len(lines) > 20:
+            say(f"... and {len(lines) - 20:,} more")
+    if dry_run:
+        show(pd.DataFrame(report.labels, columns=["label", "class", "rows"]).fillna("-"), False)
+    show(report.sentence(), False)
+
+
+@importing.command("folder")
+def import_folder(path: Path, name: Source, label_map: MapName = None, split: Split = None, authors: Authors = None,
+                  organisation: Organisation = None, licence: Licence = None, url: Url = None, note: Note = None, resize: Resize = "bilinear",
+                  fit: Fit = "squash", partial: Partial = False, dry_run: DryRun = False, workspace: Where = DEFAULT, person: As = None,
+                  as_json: AsJson = False) -> None:
+    """Import a folder, ZIP or TAR of pictures, [split/]class/file or with metadata.csv; importing it again takes over what changed."""
+    _import(path, ingest.Provenance(name, authors, organisation, licence, url, note), label_map, ingest.Method(resize, fit), dry_run, workspace,
+            person, as_json, split=split, partial=partial)
+
+
+@importing.command("listing")
+def import_listing(file: Path, pictures: Annotated[Path, typer.Option("--images", help="The folder, ZIP or TAR that holds the files.")],
+                   name: Source, label_map: MapName = None, split: Split = None,
+                   image_column: Annotated[str | None, typer.Option(help="Column of file names, by name or number from 1.")] = None,
+                   label_column: Annotated[str | None, typer.Option(help="Column of labels.")] = None,
+                   split_column: Annotated[str | None, typer.Option(help="Column of splits.")] = None,
+                   box_columns: Annotated[str | None, typer.Option(help="Face box to crop to: four columns left,top,width,height.")] = None,
+                   unlisted: Annotated[bool, typer.Option("--unlisted", help="Also take pictures that no line names, without a label.")] = False,
+                   authors: Authors = None, organisation: Organisation = None, licence: Licence = None, url: Url = None, note: Note = None,
+                   resize: Resize = "bilinear", fit: Fit = "squash", partial: Partial = False, dry_run: DryRun = False,
+                   workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Import the pictures that a CSV, TSV or blank-separated list names, with its labels."""
+    columns = ingest.Columns(image_column, label_column, split_column, ingest.box_of(box_columns))
+    _import(pictures, ingest.Provenance(name, authors, organisation, licence, url, note), label_map, ingest.Method(resize, fit), dry_run, workspace,
+            person, as_json, list_file=file, columns=columns, split=split, unlisted=unlisted, partial=partial)
+
+
 @app.command()
-def audit(workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
-    """Find duplicates, conflicts, duplicates across splits, dark, bright and flat faces."""
+def label(file: Path, source: Annotated[str | None, typer.Option(help="Look faces up in this source only; rows need it.")] = None,
+          origin: Annotated[str | None, typer.Option(help="Who these votes are of; default: the name of the file.")] = None,
+          by: Annotated[str | None, typer.Option("--as", help="Record label events of this person (id) instead of imported votes.")] = None,
+          field: Annotated[str, typer.Option(help="What is answered.")] = "expression",
+          flag: Annotated[str | None, typer.Option(help="The file lists faces with this flag, such as dark.")] = None,
+          label_map: MapName = None, image_column: Annotated[str | None, typer.Option(help="Column of file names.")] = None,
+          label_column: Annotated[str | None, typer.Option(help="Column of labels.")] = None, workspace: Where = DEFAULT,
+          as_json: AsJson = False) -> None:
+    """Bring in labels made elsewhere: a CSV or text of file names, rows or sample ids with labels, or Label Studio's JSON."""
     with opened(workspace) as store:
-        found = auditing.run(store, actor(store, person))
+        report = ingest.import_labels(store, actor(store, None), file, source=source, origin=origin, by=people.find(store, by) if by else None,
+                                      asks=field, flag=flag, label_map=ingest.find_map(label_map, store) if label_map else None,
+                                      columns=ingest.Columns(image_column, label_column))
+    for line, reason, name in report.rejected[:20]:
+        say(f"rejected line {line}: {name}: {reason}")
+    show({"origin": report.origin, "read": report.read, "votes_added": report.votes_added, "events": report.events, "rejected": [
+        {"line": n, "file": name, "reason": why} for n, why, name in report.rejected]} if as_json else report.sentence(), as_json)
+
+
+@app.command()
+def audit(quick: Annotated[bool, typer.Option("--quick", help="Leave out near duplicates and non-faces.")] = False, workspace: Where = DEFAULT,
+          person: As = None, as_json: AsJson = False) -> None:
+    """Find duplicates and near duplicates, conflicts, leaks between splits, dark, bright, flat and blurred faces, non-faces, divided votes."""
+    with opened(workspace) as store, tqdm(total=100, unit="%", file=sys.stderr, leave=False, bar_format="{desc} {percentage:3.0f}% {elapsed}") as bar:
+        def progress(what: str, share: float) -> None:
+            bar.set_description_str(what, refresh=False)
+            bar.update(round(100 * share) - bar.n)
+
+        found = auditing.run(store, actor(store, person), deep=not quick, progress=progress)
+        about_the_set = finding_table.of_set(store)
     found.insert(3, "redundant", found["n_samples"] - found["n_groups"])
     show(found.drop(columns="recorded_at"), as_json)
+    for row in about_the_set.itertuples():
+        say(f"{auditing.KINDS[str(row.kind)]}: {row.subject} {row.evidence}")
 
 
 # ---- people ---------------------------------------------------------------------------------------------------------------------

@@ -95,7 +95,14 @@ GENDERS = Scheme("gender@1", "gender", "Perceived gender presentation", (
     LabelClass("female", "Female", "#44AA99", ("KeyQ",)),
     LabelClass("male", "Male", "#999933", ("KeyW",)),
 ))
-FLAGS = {"non_face": ("Non-face", "KeyN"), "dark": ("Too dark", "KeyB"), "occluded": ("Occluded", "KeyO")}
+FLAGS = {"non_face": ("Non-face", "KeyN"), "dark": ("Too dark", "KeyB"), "occluded": ("Occluded", "KeyO"),
+         "artificial": ("Artificial (drawn or filtered)", ""), "extreme_pose": ("Extreme pose (over 75 degrees)", "")}
+# A flag without a key is asked in a wall of faces or set from the audit, never in the row of flags beside a single face.
+# Why a face is left out of versions (field "exclude"), and what is done to its copy in a version (field "transform"); the face stays as it is.
+EXCLUSIONS = {"duplicate": "Duplicate", "non_face": "No face", "artificial": "Artificial", "extreme_pose": "Extreme pose", "dark": "Too dark",
+              "bright": "Too bright", "blurred": "Blurred", "flat": "Nothing to see", "wrong_label": "Label cannot be right", "other": "Other"}
+TRANSFORMS = {"brighten_1.25": "Brightened by 1.25", "brighten_1.5": "Brightened by 1.5", "brighten_2": "Brightened by 2",
+              "gamma_0.67": "Brightened by gamma 0.67", "gamma_0.5": "Brightened by gamma 0.5"}
 
 SCHEMES = {s.scheme_id: s for s in (FER7, FER8, ENGAGED4, FOCUS4, MERGED4, FED4, AGE_BANDS, GENDERS)}
 CLASSES = {c.class_id: c for s in SCHEMES.values() for c in s.classes}
@@ -111,13 +118,16 @@ FERPLUS_COLUMNS = {"neutral": "neutral", "happiness": "happy", "surprise": "surp
 def values_of(field: str, more: Iterable[Scheme] = ()) -> frozenset[str]:
     """The values a vote on `field` may take, by the built-in schemes and `more`.
 
-    Class ids, also of retired classes, and "cannot_tell"; "yes" or "no" for a flag; for a second choice ("expression_2") the class ids alone.
+    Class ids, also of retired classes, and "cannot_tell"; "yes" or "no" for a flag; for a second choice ("expression_2") the class ids alone;
+    reasons for "exclude", edits for "transform".
 
     Raises:
         NotFound: no scheme asks for the field.
     """
     if field.startswith("flag_") and field.removeprefix("flag_") in FLAGS:
         return frozenset({"yes", "no"})
+    if field in ("exclude", "transform"):
+        return frozenset(EXCLUSIONS if field == "exclude" else TRANSFORMS)
     asked, base = (*SCHEMES.values(), *more), field.removesuffix("_2")
     ids = {c.class_id for s in asked if s.field == base for c in s.classes}
     if not ids:
@@ -213,6 +223,12 @@ GUIDELINES = {
     "flags/occluded":
         "A hand, hair, glasses, a mask, text or the edge of the picture covers brows, eyes or mouth. Set it also when the expression is still "
         "clear, and give the answer as well; without a clear expression answer cannot tell.",
+    "flags/artificial":
+        "A human face that no camera saw as it is here: painted or drawn in part, morphed, or under a filter that changes its features. A face "
+        "that is wholly a drawing, a doll or a statue is a non-face. Colours, grain and contrast of an old photograph are not artificial.",
+    "flags/extreme_pose":
+        "The head is turned or tilted by more than about 75 degrees: in a full profile one eye is not seen at all; from above or below the mouth "
+        "or the eyes are hidden by the head itself. Both eyes in the picture mean no extreme pose.",
 }
 GUIDELINES["merged4/neutral"] = GUIDELINES["engaged4/neutral"]
 

@@ -15,7 +15,7 @@ person = access.actor()
 person.require(Permission.PLAN)
 PLACES = {"label": "Label: one face at a time", "tag": "Tag: age and gender", "verify": "Verify: a wall of faces"}
 PRIORITIES = {"none": "fewest votes first", "entropy": "most divided votes first", "disagreement": "model disagrees most first",
-              "rarity": "rare classes first"}
+              "rarity": "rare classes first", "finding": "most marked finding first"}
 
 st.title("Campaigns")
 if not cache.options()["sources"]:

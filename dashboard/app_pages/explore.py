@@ -4,8 +4,8 @@ import math
 
 import streamlit as st
 
-from dashboard import access, cache, charts, faces
-from fercore.audit import KINDS
+from dashboard import access, cache, explore_views, faces
+from fercore.audit import FROM_VOTES, KINDS
 from fercore.domain import Filter, Order, Permission
 from fercore.schemes import AGE_BANDS, CANNOT_TELL, FER7, FLAGS, GENDERS
 
@@ -35,7 +35,7 @@ with left:
         labels=pick("Current label", list(classes), "label", classes) if informed else (),
         given=pick("Given label", list(classes), "given", classes),
         splits=pick("Source split", here["splits"], "split"),
-        findings=pick("Finding", here["findings"], "finding", KINDS),
+        findings=pick("Finding", [k for k in here["findings"] if informed or k not in FROM_VOTES], "finding", KINDS),
         flags=pick("Flag", list(FLAGS), "flag", {k: v[0] for k, v in FLAGS.items()}) if informed else (),
         age_bands=pick("Perceived age", [*AGE_BANDS.ids, CANNOT_TELL, "not_tagged"], "age", groups) if informed else (),
         genders=pick("Perceived gender", [*GENDERS.ids, CANNOT_TELL, "not_tagged"], "gender", groups) if informed else (),
@@ -43,9 +43,9 @@ with left:
         relabelled=True if informed and st.toggle("Only relabelled", key="relabelled", bind="query-params") else None,
     )
 with right:
-    first, second, third, fourth = st.columns([4, 3, 4, 3], vertical_alignment="center")
-    view = first.segmented_control("View", ["Faces", "Distribution"], default="Faces", required=True, key="view", bind="query-params",
-                                   label_visibility="collapsed")
+    view = st.segmented_control("View", ["Faces", *explore_views.VIEWS], default="Faces", required=True, key="view", bind="query-params",
+                                label_visibility="collapsed")
+    second, third, fourth = st.columns([3, 4, 3], vertical_alignment="center")
     total = cache.count(chosen)
     if view == "Faces":
         order = second.selectbox("Order", list(Order), key="order", bind="query-params", label_visibility="collapsed")
@@ -60,12 +60,4 @@ with right:
             st.info("No face matches all of these filters. Clear one of them.", icon=":material/filter_alt_off:")
     else:
         third.markdown(f"**{total:,}** faces")
-        rows, kind = cache.matching(chosen), "current" if informed else "given"
-        counts = rows.groupby([f"{kind}_label", "source_split"], observed=True).size().rename("n").reset_index()
-        st.subheader(f"{kind.capitalize()} label by source split")
-        points = charts.draw(charts.class_bars(counts.rename(columns={f"{kind}_label": "label"}), by="source_split"), "bars", select=True)
-        for label in {p["customdata"] for p in points}:
-            st.page_link("app_pages/explore.py", label=f"Show the {charts.name_of(label)} faces", icon=":material/grid_view:",
-                         query_params={"label" if informed else "given": charts.name_of(label)})
-        st.subheader(f"Brightness by {kind} label")
-        charts.draw(charts.intensity(rows["mean"], rows[f"{kind}_label"]), "intensity")
+        explore_views.VIEWS[view](person, chosen)

@@ -72,4 +72,4 @@ for c in scheme.offered:
 with st.container(border=True):
     guideline(scheme.scheme_id, CANNOT_TELL, "Cannot tell", ("Digit0",))
     for flag, (name, key) in FLAGS.items():
-        guideline(schemes.FLAG_GUIDELINES, flag, name, (key,))
+        guideline(schemes.FLAG_GUIDELINES, flag, name, (key,) if key else ())

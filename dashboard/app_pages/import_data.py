@@ -1,92 +1,70 @@
-"""Bring faces in from the browser; the same services as `fercore import`."""
+"""Bring faces and labels in from the browser; the same services as `fercore import` and `fercore label`."""
 
 import tempfile
-from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
-from dashboard import access, cache
+from dashboard import access, cache, import_forms
+from dashboard.import_forms import kept, told
 from fercore import audit, ingest
 from fercore.domain import Permission
-from fercore.errors import FerError
+from fercore.errors import BadInput, FerError
 
+KINDS = ("FER-2013 file", "Folder or archive", "Listing of files", "Labels made elsewhere")
+ARCHIVES = ["zip", "tar", "gz", "tgz", "bz2", "xz"]
 person = access.actor()
 person.require(Permission.IMPORT)
 
-
-def kept(upload: Any, folder: str) -> Path | None:
-    """The upload as a file under its own bare name."""
-    if upload is None:
-        return None
-    path = Path(folder) / Path(upload.name).name
-    path.write_bytes(upload.getbuffer())
-    return path
-
-
-def told(report: ingest.ImportReport) -> None:
-    st.success(report.sentence(), icon=":material/check_circle:")
-    if report.rejected:
-        rows, lines, reasons = zip(*report.rejected, strict=True)
-        st.dataframe({"row": rows, "line": lines, "reason": reasons}, hide_index=True)
-
-
 st.title("Import")
-with st.form("import"):
-    st.subheader("FER-2013 file")
-    faces_file = st.file_uploader("fer2013.csv or fer2013.csv.gz (emotion,pixels,Usage)", type=["csv", "gz"], key="faces")
-    votes_file = st.file_uploader("FER+ votes for the same rows (fer2013new.csv), optional", type=["csv"], key="votes")
-    left, right = st.columns(2)
-    name = left.text_input("Name of the source", "fer2013", max_chars=60)
-    licence = right.text_input("Licence, as the source states it", placeholder="not stated", max_chars=200)
-    start = st.form_submit_button("Import", type="primary", icon=":material/upload_file:")
+kind = st.segmented_control("What", KINDS, default=KINDS[0], key="kind", required=True, label_visibility="collapsed")
 
-if start:
-    if faces_file is None:
-        st.error("Choose a file first.")
-    else:
+if kind == "FER-2013 file":
+    with st.form("import"):
+        st.subheader("FER-2013 file")
+        faces_file = st.file_uploader("fer2013.csv or fer2013.csv.gz (emotion,pixels,Usage)", type=["csv", "gz"], key="faces")
+        votes_file = st.file_uploader("FER+ votes for the same rows (fer2013new.csv), optional", type=["csv"], key="votes")
+        left, right = st.columns(2)
+        name = left.text_input("Name of the source", "fer2013", max_chars=60)
+        licence = right.text_input("Licence, as the source states it", placeholder="not stated", max_chars=200)
+        start = st.form_submit_button("Import", type="primary", icon=":material/upload_file:")
+    with st.form("tags"):
+        st.subheader("Age and gender tags")
+        tags_file = st.file_uploader("CSV with csv_row, age_group (or age_band) and gender", type=["csv"], key="tags")
+        onto = st.selectbox("Onto the rows of", cache.options()["sources"], placeholder="import faces first")
+        tag = st.form_submit_button("Import tags", icon=":material/sell:")
+    if start or tag:
         bar = st.progress(0.0, "Reading")
-
-        def show(done: int, total: int) -> None:
-            bar.progress(done / max(total, 1), f"Reading {done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
-
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                path, votes = kept(faces_file, folder), kept(votes_file, folder)
-                assert path is not None
-                report = ingest.import_fer2013(cache.store(), person, path, ferplus=votes, name=name, licence=licence or None, progress=show)
-                bar.progress(1.0, "Auditing")
-                audit.run(cache.store(), person)
-            except FerError as error:
-                bar.empty()
-                st.error(str(error), icon=":material/error:")
-            else:
-                bar.empty()
-                told(report)
-                st.page_link("app_pages/explore.py", label="Look at the faces", icon=":material/grid_view:")
-
-with st.form("tags"):
-    st.subheader("Age and gender tags")
-    tags_file = st.file_uploader("CSV with csv_row, age_group (or age_band) and gender", type=["csv"], key="tags")
-    onto = st.selectbox("Onto the rows of", cache.options()["sources"], placeholder="import faces first")
-    if st.form_submit_button("Import tags", icon=":material/sell:"):
-        if tags_file is None or onto is None:
-            st.error("Choose a file, and a source that is here.")
-        else:
+        try:
             with tempfile.TemporaryDirectory() as folder:
-                try:
-                    path = kept(tags_file, folder)
-                    assert path is not None
-                    report = ingest.import_tags(cache.store(), person, path, source=onto)
-                except FerError as error:
-                    st.error(str(error), icon=":material/error:")
+                path = kept(faces_file if start else tags_file, folder)
+                if path is None or (tag and onto is None):
+                    raise BadInput("Choose a file first" if start else "Choose a file, and a source that is here")
+                if start:
+                    report = ingest.import_fer2013(
+                        cache.store(), person, path, ferplus=kept(votes_file, folder), name=name, licence=licence or None,
+                        progress=lambda done, total: bar.progress(done / max(total, 1), f"Reading {done / 1e6:,.0f} of {total / 1e6:,.0f} MB"))
+                    bar.progress(1.0, "Auditing")
+                    audit.run(cache.store(), person)
                 else:
-                    told(report)
+                    report = ingest.import_tags(cache.store(), person, path, source=onto or "")
+            told(report)
+            st.page_link("app_pages/explore.py", label="Look at the faces", icon=":material/grid_view:")
+        except FerError as error:
+            st.error(access.plain(str(error)), icon=":material/error:")
+        bar.empty()
+elif kind == "Labels made elsewhere":
+    import_forms.labels_form(person)
+else:
+    with st.form("pictures"):
+        listing = import_forms.given("Listing", ["csv", "tsv", "txt", "lst"], "listing") if kind == "Listing of files" else None
+        pictures = import_forms.given("Folder, ZIP or TAR", ARCHIVES, "pictures")
+        chosen = [st.text_input(f"Column of {c}", placeholder="recognised; a name or a number from 1") or None
+                  for c in ("file names", "labels", "splits")] if listing else []
+        stated = import_forms.about()
+        preview = st.form_submit_button("Preview", icon=":material/preview:")
+        go = st.form_submit_button("Import", type="primary", icon=":material/upload_file:")
+    if preview or go:
+        import_forms.run(person, stated, pictures, listing, ingest.Columns(*chosen) if listing else None, dry_run=preview)
 
 st.subheader("Sources in this workspace")
-listed = cache.sources()
-if listed.empty:
-    st.caption("None yet.")
-else:
-    st.dataframe(listed.assign(licence=listed["licence"].fillna("not stated")), hide_index=True,
-                 column_config={"recorded_at": st.column_config.DatetimeColumn("last import (UTC)", format="YYYY-MM-DD HH:mm")})
+import_forms.sources_table()

@@ -24,7 +24,7 @@ GRID_BLOCK = 120  # two pages of a grid
 PART = 4  # a block is at most this part of what is open, or the first to come would hold a small campaign alone
 LEAST = 20  # but not less than this, in a grid a page
 LEASE_MINUTES = 10.0
-Priority = Literal["none", "entropy", "disagreement", "rarity"]
+Priority = Literal["none", "entropy", "disagreement", "rarity", "finding"]
 State = Literal["open", "closed"]
 
 
@@ -41,7 +41,7 @@ class Campaign(BaseModel):
         label, finding, source, split: narrow the faces; None means any.
         members: ids of people; empty means everyone.
         priority: what comes first: faces on whose label votes are spread (entropy), on which the run disagrees with the current label
-            (disagreement, weighted by its confidence), or of rare classes (rarity).
+            (disagreement, weighted by its confidence), of rare classes (rarity), or with the highest score of the finding (finding).
         random_share: part of each block drawn uniformly at random, with its inclusion probability stored, for unbiased estimates.
         gold_share, repeat_share: parts of each block with known answers, and with faces the person answered `repeat_hours` ago or earlier.
         second: a second expression may be given.

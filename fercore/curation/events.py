@@ -32,7 +32,7 @@ class LabelEvent(BaseModel):
     value: str | None = Field(default=None, max_length=MAX_TEXT)
     target: UUID | None = None
     gesture: UUID
-    mode: Literal["single", "grid_bulk", "grid_exception", "grid_tag", "revised"] = "single"
+    mode: Literal["single", "grid_bulk", "grid_exception", "grid_tag", "revised", "audit_bulk"] = "single"
     lease: str | None = Field(default=None, max_length=64)
     lead_ms: Annotated[int | None, BeforeValidator(lambda v: round(v) if isinstance(v, float) and math.isfinite(v) else v)] = Field(
         default=None, ge=0, le=2**31 - 1)

@@ -1,6 +1,13 @@
 """Source formats into samples; every rejected row is reported with its reason."""
 
 from fercore.ingest.fer2013 import ImportReport, Progress, check, import_fer2013
+from fercore.ingest.images import Method
+from fercore.ingest.label_maps import MAPS, LabelMap
+from fercore.ingest.label_maps import find as find_map
+from fercore.ingest.labels import LabelReport, import_labels
+from fercore.ingest.listing import Columns, box_of
+from fercore.ingest.pictures import PictureReport, Provenance, import_pictures
 from fercore.ingest.tags import import_tags
 
-__all__ = ["ImportReport", "Progress", "check", "import_fer2013", "import_tags"]
+__all__ = ["MAPS", "Columns", "ImportReport", "LabelMap", "LabelReport", "Method", "PictureReport", "Progress", "Provenance", "box_of", "check",
+           "find_map", "import_fer2013", "import_labels", "import_pictures", "import_tags"]

@@ -128,6 +128,9 @@ _SCORE = {
     "disagreement": """
         SELECT s.image_id, max(CASE WHEN p.predicted = s.current_label THEN 0 ELSE list_max(p.probabilities) END) AS score
         FROM predictions AS p JOIN samples AS s ON s.sample_id = p.sample_id WHERE p.run_id = $run AND p.out_of_fold GROUP BY s.image_id""",
+    "finding": """
+        SELECT image_id, max(CASE WHEN (evidence ->> 'lower') IS NOT NULL AND (evidence ->> 'upper') IS NULL THEN -score ELSE score END) AS score
+        FROM findings WHERE kind = $finding GROUP BY image_id""",
     "rarity": """
         SELECT s.image_id, max(1.0 / c.n) AS score FROM facts.sample AS s
         JOIN (SELECT given_label, count(*) AS n FROM facts.sample GROUP BY given_label) AS c ON c.given_label = s.given_label

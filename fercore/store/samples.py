@@ -1,5 +1,6 @@
 """Sources, samples, images and imported votes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ _WHERE = """
     AND (len($findings) = 0 OR sample_id IN (SELECT sample_id FROM findings WHERE list_contains($findings, kind)))
     AND ($group IS NULL OR image_id = $group)
     AND ($relabelled IS NULL OR (current_label IS DISTINCT FROM given_label) = $relabelled)
+"""
+_NEW_IMAGES = """
+    INSERT INTO facts.image SELECT DISTINCT ON (image_id) image_id, {}, gray48, mean, sd FROM batch AS b
+    WHERE NOT EXISTS (FROM facts.image AS i WHERE i.image_id = b.image_id)
 """
 _ORDER_BY = {Order.SOURCE: "source_id, source_row", Order.DARKEST: "mean, sample_id", Order.BRIGHTEST: "mean DESC, sample_id",
              Order.SHUFFLED: "sample_id"}
@@ -114,10 +119,17 @@ def known(w: Writer, batch: pa.Table) -> list[tuple[int, str]]:
 
 def insert(w: Writer, batch: pa.Table, import_id: str) -> int:
     """Adds the images and samples of `batch` that are new; returns how many samples that were."""
-    w.bulk("""
-        INSERT INTO facts.image SELECT DISTINCT ON (image_id) image_id, 48, 48, 'L', gray48, mean, sd FROM batch AS b
-        WHERE NOT EXISTS (FROM facts.image AS i WHERE i.image_id = b.image_id)
-    """, batch)
+    w.bulk(_NEW_IMAGES.format("48, 48, 'L'"), batch)
+    return insert_samples(w, batch, import_id)
+
+
+def insert_images(w: Writer, batch: pa.Table) -> None:
+    """Adds the images of `batch` (with height, width and mode) that are new; what is here stays as it is."""
+    w.bulk(_NEW_IMAGES.format("height, width, mode"), batch)
+
+
+def insert_samples(w: Writer, batch: pa.Table, import_id: str) -> int:
+    """Adds the samples of `batch` that are new; returns how many that were."""
     return int(w.bulk("""
         INSERT INTO facts.sample SELECT sample_id, source_id, source_row, image_id, given_label, source_split, $import FROM batch AS b
         WHERE NOT EXISTS (FROM facts.sample AS s WHERE s.sample_id = b.sample_id)
@@ -148,27 +160,31 @@ def insert_votes(w: Writer, batch: pa.Table) -> int:
     """, batch)[0][0])
 
 
-def record_import(w: Writer, row: dict[str, Any], rejected: list[tuple[int, int, str]]) -> None:
-    """One line of provenance, and every rejected row as (source row, line, reason)."""
+def votes_of(w: Writer, origin: str) -> int:
+    """How many imported votes an origin has cast."""
+    return int(w.run("SELECT coalesce(sum(votes), 0) FROM facts.imported_vote WHERE origin = $o", {"o": origin})[0][0])
+
+
+def record_import(w: Writer, row: dict[str, Any], rejected: Sequence[tuple[int, int | None, str, str | None] | tuple[int, int, str]]) -> None:
+    """One line of provenance, and every rejected row as (source row, line, reason), for files also their name."""
     names = ("import_id", "source_id", "kind", "file_name", "file_sha256", "licence", "note", "rows_read", "rows_added",
-             "rows_rejected", "votes_added", "person_id")
+             "rows_rejected", "votes_added", "person_id", "name", "authors", "organisation", "url", "method", "label_map", "labels", "rows_gone",
+             "rows_relabelled", "rows_moved", "rows_back")
     w.run(f"INSERT INTO facts.import ({', '.join(names)}, recorded_at) VALUES ({', '.join('$' + n for n in names)}, $at)",
           {**{n: row.get(n) for n in names}, "at": now()})
     if rejected:
-        rows, lines, reasons = zip(*rejected, strict=True)
-        w.bulk("INSERT INTO facts.rejected_row SELECT $import, source_row, line, reason FROM batch",
-               pa.table({"source_row": rows, "line": lines, "reason": reasons}), {"import": row["import_id"]})
-
-
-def sources(store: Store) -> pd.DataFrame:
-    return store.frame("SELECT * FROM sources ORDER BY source_id")
+        rows, lines, reasons, files = zip(*((*r, None)[:4] for r in rejected), strict=True)
+        w.bulk("INSERT INTO facts.rejected_row SELECT $import, source_row, line, reason, file_name FROM batch",
+               pa.table({"source_row": rows, "line": pa.array(lines, pa.int64()), "reason": reasons, "file_name": pa.array(files, pa.string())}),
+               {"import": row["import_id"]})
 
 
 def rejected(store: Store, source_id: str) -> pd.DataFrame:
     """Rejected rows of the last import of a source."""
     return store.frame("""
-        SELECT r.source_row, r.line, r.reason FROM facts.rejected_row AS r
-        WHERE r.import_id = (SELECT arg_max(import_id, recorded_at) FROM facts.import WHERE source_id = $s AND kind <> 'tags') ORDER BY r.source_row
+        SELECT r.source_row, r.line, r.reason, r.file_name FROM facts.rejected_row AS r WHERE r.import_id = (
+            SELECT arg_max(import_id, recorded_at) FROM facts.import WHERE source_id = $s AND kind NOT IN ('tags', 'labels'))
+        ORDER BY r.source_row
     """, {"s": source_id})
 
 
@@ -184,3 +200,9 @@ def overview(store: Store) -> dict[str, int]:
 
 def class_counts(store: Store) -> pd.DataFrame:
     return store.frame("SELECT current_label AS label, count(*) AS n FROM samples GROUP BY current_label")
+
+
+def members(store: Store, chosen: Filter) -> pd.DataFrame:
+    """Samples that match, without pixels: ids, labels, split, source, tags, and the measures mean and sd of the image."""
+    return store.frame(f"SELECT sample_id, image_id, current_label, given_label, source_split, source_id, age_band, gender, mean, sd "
+                       f"FROM samples WHERE {_WHERE} ORDER BY source_id, source_row", _params(chosen))

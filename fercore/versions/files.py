@@ -18,17 +18,27 @@ from fercore.schemes import SCHEMES
 
 COLUMNS = ("sample_id", "image_id", "source_id", "source_row", "given_label", "label", "split", "duplicate_group", "age_band", "gender",
            "flags", "exclusion")
-_SCHEMA = pa.schema([(c, pa.int64() if c == "source_row" else pa.float64() if c == "mean" else pa.string()) for c in (*COLUMNS, "mean")])
+_EDITED = ("transform", "pixel_id")  # only where the recipe edits pixels: what was done, and the id of the outcome
+
+
+def _schema(recipe: dict[str, Any]) -> pa.Schema:
+    return pa.schema([(c, pa.int64() if c == "source_row" else pa.float64() if c == "mean" else pa.string()) for c in (*_columns(recipe), "mean")])
+
+
+def _columns(recipe: dict[str, Any]) -> tuple[str, ...]:
+    return COLUMNS + (_EDITED if recipe.get("transforms") else ())
 
 
 def manifest_sha256(rows: pd.DataFrame, recipe: dict[str, Any]) -> str:
     """SHA-256 over the recipe and the rows sorted by sample_id, as compact JSON lines in UTF-8.
 
-    Pixels are covered by image_id, which is their own hash; `mean` follows from them and is left out, as floats are not canonical.
+    Pixels are covered by image_id, which is their own hash, or by pixel_id where the recipe edits them; `mean` follows from them and is left
+    out, as floats are not canonical.
     """
-    digest = hashlib.sha256(json.dumps({"format": 1, "columns": COLUMNS, "recipe": recipe}, sort_keys=True, separators=(",", ":")).encode())
+    columns = _columns(recipe)
+    digest = hashlib.sha256(json.dumps({"format": 1, "columns": columns, "recipe": recipe}, sort_keys=True, separators=(",", ":")).encode())
     ordered = rows.sort_values("sample_id")
-    for row in zip(*(ordered[c].tolist() for c in COLUMNS), strict=True):
+    for row in zip(*(ordered[c].tolist() for c in columns), strict=True):
         digest.update(b"\n" + json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode())
     return digest.hexdigest()
 
@@ -38,7 +48,7 @@ def write(folder: Path, rows: pd.DataFrame, pixels: Pixels, card: dict[str, Any]
     temporary = folder.with_name(f".{folder.name}.{uuid7()}")
     temporary.mkdir(parents=True)
     try:
-        pq.write_table(pa.Table.from_pandas(rows, schema=_SCHEMA, preserve_index=False), temporary / "manifest.parquet")
+        pq.write_table(pa.Table.from_pandas(rows, schema=_schema(card["recipe"]), preserve_index=False), temporary / "manifest.parquet")
         np.save(temporary / "pixels.npy", pixels)
         (temporary / "version.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
         # A folder under this name without a row in the database was left by a killed build.
@@ -128,7 +138,8 @@ def _differences(version_id: str, stated: dict[str, Any], rows: pd.DataFrame, pi
     if len(included) != len(pixels):
         problems.append(f"pixels.npy holds {len(pixels):,} images, the manifest includes {len(included):,}")
     else:
-        wrong = [i for i, (name, p) in enumerate(zip(included["image_id"], pixels, strict=True)) if image_id(np.asarray(p)) != name]
+        names = included["pixel_id" if recipe.get("transforms") else "image_id"]
+        wrong = [i for i, (name, p) in enumerate(zip(names, pixels, strict=True)) if image_id(np.asarray(p)) != name]
         if wrong:
             problems.append(f"{len(wrong):,} images differ from their id, the first is {included['sample_id'].iloc[wrong[0]]}")
     counts = {split: int((included["split"] == split).sum()) for split in SPLITS}

@@ -5,10 +5,11 @@ from typing import Any
 import pyarrow as pa
 from uuid_utils import uuid7
 
-from fercore.domain import SPLITS, Permission, Person, slug
+from fercore.audit.transforms import transformed
+from fercore.domain import SPLITS, Permission, Person, image_id, slug
 from fercore.errors import BadInput, Conflict, NotAllowed
 from fercore.schemes import SCHEMES
-from fercore.store import Store, now, samples
+from fercore.store import Store, findings, now, samples
 from fercore.store import versions as table
 from fercore.versions import files
 from fercore.versions.recipe import Recipe, apply
@@ -21,7 +22,12 @@ def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
         NotAllowed: the actor may not freeze. BadInput: the recipe does not fit the data; nothing is written.
     """
     actor.require(Permission.FREEZE)
-    rows = apply(recipe, samples.table(store))
+    rows = apply(recipe, samples.table(store).merge(findings.edits(store), on="image_id", how="left"))
+    pixels = samples.pixels(store, rows.loc[rows["exclusion"].isna(), "image_id"].tolist())
+    if recipe.transforms:
+        pixels = transformed(pixels, rows.loc[rows["exclusion"].isna(), "transform"].tolist())
+        rows["pixel_id"] = None
+        rows.loc[rows["exclusion"].isna(), "pixel_id"] = [image_id(p) for p in pixels]
     stated = recipe.model_dump(mode="json")
     sha = files.manifest_sha256(rows, stated)
     included = rows[rows["exclusion"].isna()]
@@ -31,7 +37,6 @@ def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
         "name": slug(name), "manifest_sha256": sha, "scheme_id": recipe.scheme, "classes": list(SCHEMES[recipe.scheme].ids),
         "recipe": stated, "created_by": actor.name, "created_at": now().isoformat(timespec="seconds"),
         "counts": {**dict.fromkeys(SPLITS, 0), **included["split"].value_counts().to_dict(), "excluded": len(rows) - len(included)}}
-    pixels = samples.pixels(store, included["image_id"].tolist())
 
     def make(number: int) -> tuple[dict[str, Any], pa.Table, dict[str, Any]]:
         card.update(number=number, version_id=f"{card['name']}-v{number}")

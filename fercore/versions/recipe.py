@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fercore.errors import BadInput
 from fercore.ingest.files import readable
-from fercore.schemes import FLAGS, SCHEMES
+from fercore.schemes import EXCLUSIONS, FLAGS, SCHEMES
 
 _RANK = {"test": 0, "val": 1, "train": 2}  # a duplicate stays where it does least harm: evaluation keeps its faces
 
@@ -23,6 +23,8 @@ class Recipe(BaseModel):
         scheme: scheme id that labels must belong to; rows with another label are excluded.
         labels: `given` by the source, or `current` (rule plurality@1 over annotators, else given).
         exclude_flags: rows with one of these flags are excluded.
+        exclude: rows whose face somebody excluded, with a reason, are excluded.
+        transforms: kinds of edits that people marked and that are made in the version; the store keeps the face as it came.
         drop_conflicting: identical faces with different labels are all excluded.
         duplicates: `keep_one` of each group of identical faces, or `keep_all` in one split.
         split: `source` maps the source's own splits by `source_splits`; `ratios` draws stratified groups.
@@ -36,6 +38,8 @@ class Recipe(BaseModel):
     scheme: str = "fer7@1"
     labels: Literal["given", "current"] = "current"
     exclude_flags: tuple[str, ...] = ("non_face",)
+    exclude: bool = True
+    transforms: tuple[Literal["brighten"], ...] = ()
     drop_conflicting: bool = True
     duplicates: Literal["keep_one", "keep_all"] = "keep_one"
     split: Literal["source", "ratios"] = "source"
@@ -89,11 +93,12 @@ def apply(recipe: Recipe, samples: pd.DataFrame) -> pd.DataFrame:
     """The manifest rows of a version.
 
     Args:
-        samples: columns of the `samples` view.
+        samples: columns of the `samples` view; with `exclude` (a reason) and `transform` (an edit), or None, where people set them.
 
     Returns:
         One row a sample of the chosen sources, sorted by sample_id: sample_id, image_id, source_id, source_row, given_label, label,
-        split, duplicate_group, age_band, gender, flags, mean, exclusion (the first reason that applies; None = included).
+        split, duplicate_group, age_band, gender, flags, mean, exclusion (the first reason that applies; None = included); with transforms in the
+        recipe also transform (what is done to the pixels; None = nothing).
 
     Raises:
         BadInput: no row is left, a source is unknown, or a class of the scheme or a split would be empty.
@@ -119,6 +124,8 @@ def apply(recipe: Recipe, samples: pd.DataFrame) -> pd.DataFrame:
     exclude(~rows["label"].isin(classes), "label outside the scheme")
     for flag in recipe.exclude_flags:
         exclude(rows["flags"].map(lambda f, flag=flag: flag in f.split(",")), f"flagged {flag.replace('_', ' ')}")
+    if recipe.exclude and "exclude" in rows:
+        exclude(rows["exclude"].notna(), "excluded: " + rows["exclude"].map(lambda r: EXCLUSIONS.get(r, "several reasons").lower()))
     if recipe.drop_conflicting:
         kinds = rows[left()].groupby("image_id")["label"].nunique()
         exclude(rows["image_id"].isin(kinds[kinds > 1].index), "identical faces with different labels")
@@ -144,6 +151,9 @@ def apply(recipe: Recipe, samples: pd.DataFrame) -> pd.DataFrame:
     _complete(rows[left()], classes)
     columns = ["sample_id", "image_id", "source_id", "source_row", "given_label", "label", "split", "duplicate_group", "age_band", "gender",
                "flags", "mean", "exclusion"]
+    if recipe.transforms:
+        rows["transform"] = rows["transform"].where(left(), None) if "transform" in rows else None
+        columns.append("transform")
     return rows[columns].astype(object).where(rows[columns].notna(), None)
 
 

@@ -1,0 +1,204 @@
+"""The audit on the shared FER-2013 file: how much it finds, and how long it takes.
+
+    python tests/bench/bench_audit.py --near [--cleanvision PYTHON]     planted copies of 2,000 faces: recall and precision by similarity
+    python tests/bench/bench_audit.py --non-face                        FER+ rows with NF = 10 found while 1 % and 5 % of NF = 0 are flagged
+    python tests/bench/bench_audit.py --time [--cleanvision PYTHON]     import, quick and deep audit, paging and filtering
+    python tests/bench/bench_audit.py --large 100000                    synthetic samples: import, deep audit, Explore, memory
+
+JSON on stdout. PYTHON is an interpreter in which CleanVision is installed; it is run on the same images as PNG files. The bound on similarity was
+chosen on other random draws of the same file, which share some faces with this one. Pairs that nobody planted are counted as wrong in
+`precision_strict`; the file holds true near duplicates, so `precision_without_twins` leaves out faces that look like another original (by the
+same comparison, from 0.90), and `--show FILE.png` draws the unplanted pairs for a look.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from helpers import LEAD, SHARED_DATA
+
+from fercore import audit, ingest
+from fercore.audit import near, non_face
+from fercore.audit.checks import CHECKS, measure
+from fercore.domain import Filter, Order, Pixels, Workspace
+from fercore.store import Store, findings, samples
+
+_CLEANVISION = """
+import json, sys, time
+from cleanvision import Imagelab
+lab = Imagelab(data_path=sys.argv[1])
+start = time.perf_counter()
+lab.find_issues({k: {} for k in sys.argv[2].split(",")}, verbose=False)
+took = time.perf_counter() - start
+sets = {k: lab.info.get(k, {}).get("sets", []) for k in ("exact_duplicates", "near_duplicates")}
+print("RESULT" + json.dumps({"seconds": took, **sets}))
+"""
+
+
+def timed(act: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = act()
+    return round(time.perf_counter() - start, 3), result
+
+
+def imported(folder: str) -> Store:
+    store = Store(Workspace(Path(folder)))
+    ingest.import_fer2013(store, LEAD, SHARED_DATA / "fer2013.csv.gz", ferplus=SHARED_DATA / "fer2013new.csv")
+    return store
+
+
+def cleanvision(python: str, pixels: Pixels, issues: str) -> dict[str, Any]:
+    """Its seconds and sets of duplicates, as row numbers."""
+    with tempfile.TemporaryDirectory() as folder:
+        for i, face in enumerate(pixels):
+            Image.fromarray(face).save(Path(folder) / f"{i:06}.png", compress_level=1)
+        done = subprocess.run([python, "-c", _CLEANVISION, folder, issues], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.partition("RESULT")[2])
+    return {"seconds": round(found["seconds"], 2), **{k: [[int(Path(p).stem) for p in s] for s in found[k]] for k in
+                                                      ("exact_duplicates", "near_duplicates")}}
+
+
+def scored(pairs: set[tuple[int, int]], n: int) -> dict[str, float]:
+    """Recall of the planted pairs (i, i + n), by edit too; precision when every other pair is wrong."""
+    hit = {i for i, j in pairs if j == i + n}
+    by = {edit.__name__: round(sum(i in hit for i in range(k, n, len(near.EDITS))) / len(range(k, n, len(near.EDITS))), 4)
+          for k, edit in enumerate(near.EDITS)}
+    return {"recall": round(len(hit) / n, 4), "precision_strict": round(len(hit) / max(len(pairs), 1), 4), "not_planted": len(pairs) - len(hit), **by}
+
+
+def bench_near(store: Store, n: int, seed: int, python: str | None, show: Path | None) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    ids = samples.image_ids(store)
+    faces = samples.pixels(store, [ids[i] for i in rng.choice(len(ids), n, replace=False)])
+    # Photographs that are there twice make "precision" a question of opinion: of each such pair of originals, by a looser bound, one is left out.
+    own = near.pairs(faces)
+    kept = np.setdiff1d(np.arange(n), own.second)
+    copies = np.stack([near.EDITS[i % len(near.EDITS)](f, rng) for i, f in enumerate(faces)])
+    bound = CHECKS["near_duplicate"].bound
+    assert bound is not None
+    seconds, found = timed(lambda: near.pairs(np.concatenate([faces, copies])))
+    out: dict[str, Any] = {"faces": n, "seconds": seconds, "bound": bound, "originals_alike": len(own.first)}
+    for at in sorted({0.90, 0.93, 0.95, 0.96, bound, 0.97, 0.98}):
+        strong = found.similarity >= at
+        pairs = set(zip(found.first[strong].tolist(), found.second[strong].tolist(), strict=True))
+        out[f"{at:g}"] = scored(pairs, n)
+        clean = {(i, j) for i, j in pairs if i % n in kept and j % n in kept}
+        out[f"{at:g}"]["precision_without_twins"] = round(sum(j == i + n for i, j in clean) / max(len(clean), 1), 4)
+        if at == bound and show:
+            others = sorted({(i % n, j % n): (i, j) for i, j in pairs if j != i + n}.values())
+            out["unplanted_distinct"] = len(others)
+            both = np.concatenate([faces, copies])
+            tiles = [np.concatenate([both[i], both[j]]) for i, j in others] or [np.zeros((96, 48), np.uint8)]
+            tiles += [np.zeros((96, 48), np.uint8)] * (-len(tiles) % 16)
+            sheet = np.concatenate([np.concatenate([*tiles[r:r + 16]], axis=1) for r in range(0, len(tiles), 16)])
+            Image.fromarray(sheet).resize((sheet.shape[1] * 2, sheet.shape[0] * 2), Image.Resampling.NEAREST).save(show)
+    if python:
+        theirs = cleanvision(python, np.concatenate([faces, copies]), "exact_duplicates,near_duplicates")
+        pairs = {(a, b) for group in theirs["exact_duplicates"] + theirs["near_duplicates"] for a in group for b in group if a < b}
+        out["cleanvision"] = {"seconds": theirs["seconds"], **scored(pairs, n)}
+    return out
+
+
+def bench_non_face(store: Store) -> dict[str, Any]:
+    audit.run(store, LEAD, deep=True)
+    rows = store.frame("""
+        SELECT m.value AS share, coalesce(max(v.votes) FILTER (v.value = 'non_face'), 0) AS nf FROM facts.sample AS s
+        JOIN facts.imported_vote AS v ON v.sample_id = s.sample_id JOIN facts.measure AS m ON m.image_id = s.image_id AND m.name = 'non_face'
+        GROUP BY s.sample_id, m.value""")
+    ids = samples.image_ids(store)
+    seconds, plain = timed(lambda: non_face.scores(samples.pixels(store, ids), np.full(len(ids), np.nan), np.arange(len(ids))))
+    without = store.frame("SELECT image_id, sample_id FROM facts.sample ORDER BY sample_id").merge(
+        pd.DataFrame({"image_id": ids, "share": plain.share}), on="image_id")
+    nf = store.frame("SELECT sample_id, coalesce(max(votes) FILTER (value = 'non_face'), 0) AS nf FROM facts.imported_vote GROUP BY sample_id")
+    out: dict[str, Any] = {"without_votes_seconds": seconds}
+    for name, table in (("learned", rows), ("without_votes", without.merge(nf, on="sample_id"))):
+        faces, others = np.sort(table.loc[table["nf"] == 0, "share"])[::-1], table.loc[table["nf"] == 10, "share"]
+        out[name] = {f"{p:.0%}": round(float((others > faces[int(p * len(faces))]).mean()), 3) for p in (0.01, 0.05)}
+        out[name] |= {"non_faces": len(others), "faces": len(faces)}
+    return out
+
+
+def p95(times: list[float]) -> dict[str, float]:
+    return {"p50_ms": round(1000 * statistics.median(times), 1), "p95_ms": round(1000 * statistics.quantiles(times, n=20)[-1], 1)}
+
+
+def paging(store: Store) -> dict[str, Any]:
+    """One page of 60 faces at any position of the whole set, and the first page after a filter; the work of the server, without the browser."""
+    rng, total = np.random.default_rng(0), samples.count(store, Filter())
+    jumps = [timed(lambda at=int(at): samples.page(store, Filter(), Order.SOURCE, at, 60))[0] for at in rng.integers(0, total - 60, 40)]
+    some = [Filter(given=("happy",)), Filter(splits=("PublicTest",)), Filter(findings=("dark",)), Filter(given=("sad", "fear"), findings=("exact_duplicate",))]
+    filters = [timed(lambda c=c: (samples.count(store, c), samples.page(store, c, Order.SOURCE, 0, 60)))[0] for c in some * 5]
+    return {"samples": total, "page": p95(jumps), "filter_to_page": p95(filters)}
+
+
+def bench_time(store: Store, python: str | None, most: int) -> dict[str, Any]:
+    rows = store.frame("SELECT image_id FROM facts.sample ORDER BY sample_id")["image_id"].tolist()
+    pixels = samples.pixels(store, rows[:most])
+    # What CleanVision also has, on the same rows: dark, light, blurry, little information, exact duplicates.
+    pure = timed(lambda: (measure(pixels), pixels.mean(axis=(1, 2)), pixels.std(axis=(1, 2)), len({p.tobytes() for p in pixels})))[0]
+    near_alone = timed(lambda: near.pairs(np.unique(pixels, axis=0)))[0] if python else None
+    quick, _ = timed(lambda: audit.run(store, LEAD))
+    deep, _ = timed(lambda: audit.run(store, LEAD, deep=True))
+    again, _ = timed(lambda: audit.run(store, LEAD, deep=True))
+    out: dict[str, Any] = {"rows": len(rows), "compared_rows": len(pixels), "checks_alone": pure, "near_alone": near_alone, "quick": quick, "deep": deep, "nothing_new": again, "peak_gb": peak(), **paging(store)}
+    if python:
+        theirs = cleanvision(python, pixels, "dark,light,blurry,low_information,exact_duplicates")
+        also_near = cleanvision(python, pixels, "near_duplicates")["seconds"]
+        out |= {"cleanvision": theirs["seconds"], "cleanvision_near": also_near, "times_faster": round(theirs["seconds"] / pure, 1)}
+    return out
+
+
+def bench_large(store: Store, n: int) -> dict[str, Any]:
+    """Distinct synthetic samples: smooth noise, so that faces are as alike as noise is."""
+    import cv2
+
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.csv"
+        with path.open("w") as file:
+            file.write("emotion,pixels,Usage\n")
+            for i in range(n):
+                wave = cv2.resize(rng.normal(size=(7, 7)), (48, 48), interpolation=cv2.INTER_CUBIC) + 0.15 * rng.normal(size=(48, 48))
+                file.write(f"{i % 7},{' '.join(map(str, np.clip(128 + 45 * wave, 0, 255).astype(np.uint8).ravel().tolist()))},Training\n")
+        came, _ = timed(lambda: ingest.import_fer2013(store, LEAD, path))
+    deep, found = timed(lambda: audit.run(store, LEAD, deep=True))
+    return {"import": came, "deep": deep, "peak_gb": peak(), **paging(store), "kinds": dict(zip(found["kind"], found["n_samples"].tolist(), strict=True))}
+
+
+def peak() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for flag in ("--near", "--non-face", "--time"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--large", type=int)
+    parser.add_argument("--faces", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=32_298, help="--time: rows that CleanVision is compared on")
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--cleanvision")
+    parser.add_argument("--show", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, (Store(Workspace(Path(folder))) if args.large else imported(folder)) as store:
+        result = (bench_large(store, args.large) if args.large else bench_near(store, args.faces, args.seed, args.cleanvision, args.show) if args.near
+                  else bench_non_face(store) if args.non_face else bench_time(store, args.cleanvision, args.rows))
+        assert findings.summary(store) is not None
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Importing pictures and labels from the shell."""
+
+import json
+from pathlib import Path
+
+from helpers import some_faces
+from PIL import Image
+from test_cli import fercore, refused
+
+
+def pictures(root: Path) -> Path:
+    for name, face in zip(("train/happy/a.png", "test/odd/b.png", "test/sad/c.png"), some_faces(3), strict=True):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(face).save(root / name)
+    (root / "test/sad/empty.png").write_bytes(b"")
+    return root
+
+
+def test_a_folder_from_the_shell_dry_and_for_good(tmp_path: Path) -> None:
+    ws, root = tmp_path / "ws", pictures(tmp_path / "set")
+    dry = fercore("import", "folder", root, "--name", "Mine", "--dry-run", workspace=ws)
+    assert dry.returncode == 0 and "3 added, 1 without a class, 1 rejected; nothing was written" in dry.stdout and not ws.exists()
+    assert "test/sad/empty.png: the file is empty" in dry.stderr and ["odd", "-", "1"] in [line.split() for line in dry.stdout.splitlines()]
+    done = fercore("import", "folder", root, "--name", "Mine", "--licence", "CC0", "--authors", "A", "--fit", "crop", "--json", workspace=ws)
+    report = json.loads(done.stdout)
+    assert (report["source"], report["added"], report["label_map"], report["dry_run"]) == ("mine", 3, "generic@1", False)
+    assert {"label": "odd", "class": None, "rows": 1} in report["labels"]
+    assert report["rejected"] == [{"place": 2, "line": None, "file": "test/sad/empty.png", "reason": "the file is empty"}]
+    assert "Nothing changed" in fercore("import", "folder", root, "--name", "Mine", workspace=ws).stdout
+    row, = json.loads(fercore("sql", "SELECT name, licence, authors, kind, imports FROM sources", "--json", workspace=ws).stdout)
+    assert row == {"name": "Mine", "licence": "CC0", "authors": "A", "kind": "folder", "imports": 1}
+    (root / "train/happy/a.png").unlink()
+    assert json.loads(fercore("import", "folder", root, "--name", "Mine", "--dry-run", "--json", workspace=ws).stdout)["gone"] == 1
+
+
+def test_a_listing_and_labels_from_the_shell(tmp_path: Path) -> None:
+    ws, root = tmp_path / "ws", pictures(tmp_path / "set")
+    listing, mapping, labels = tmp_path / "l.txt", tmp_path / "map.yaml", tmp_path / "team.csv"
+    listing.write_text("a.png 5\nb.png x\nc.png y\n")
+    mapping.write_text("5: sad\nx: fear\n")
+    first = fercore("import", "listing", listing, "--images", root, "--name", "L", "--label-map", mapping, "--json", workspace=ws)
+    assert json.loads(first.stdout)["labels"] == [{"label": "5", "class": "sad", "rows": 1}, {"label": "x", "class": "fear", "rows": 1},
+                                                  {"label": "y", "class": None, "rows": 1}]
+    labels.write_text("image,label\na.png,happy\nq.png,sad\n")
+    done = fercore("label", labels, workspace=ws)
+    assert "1 imported votes of team, 1 rejected" in done.stdout and "line 3: q.png: no such picture here" in done.stderr
+    fercore("people", "--add", "Ann", workspace=ws)
+    assert json.loads(fercore("label", labels, "--as", "ann", "--json", workspace=ws).stdout)["events"] == 1
+    row, = json.loads(fercore("sql", "SELECT person_id, value FROM label_events", "--json", workspace=ws).stdout)
+    assert row == {"person_id": "ann", "value": "happy"}
+
+
+def test_what_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
+    ws, root = tmp_path / "ws", pictures(tmp_path / "set")
+    refused(fercore("import", "folder", tmp_path / "none", "--name", "x", workspace=ws), "No such file")
+    assert not ws.exists()
+    for args, part in (((root, "--name", "x", "--label-map", "nothing"), "Unknown label map"), ((root, "--name", "x", "--resize", "magic"), "Unknown method"),
+                       ((root, "--name", "!"), "Name needed"), ((root / "train/happy/a.png", "--name", "x"), "Not a folder, ZIP or TAR")):
+        refused(fercore("import", "folder", *args, workspace=ws), part)
+    refused(fercore("import", "listing", root / "test/sad/empty.png", "--images", root, "--name", "x", workspace=ws), "The file is empty")
+    refused(fercore("import", "listing", root, "--images", root, "--name", "x", "--box-columns", "a,b", workspace=ws), "four columns")
+    refused(fercore("label", root / "test/sad/empty.png", workspace=ws), "The file is empty")
