@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/fercore demo --serve
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check .

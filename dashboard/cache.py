@@ -15,17 +15,19 @@ from fercore import audit, bias, curation, evaluation, jobs, people
 from fercore.audit import actions
 from fercore.curation import Campaign, adjudication, campaigns, quality, rules
 from fercore.curation import schemes as book
-from fercore.domain import Filter, Order, Person, Workspace
+from fercore.domain import SIDE, Filter, Person, Workspace
 from fercore.evaluation import Estimate
 from fercore.evaluation.record import record_finished
 from fercore.schemes import Scheme
 from fercore.store import Store, findings, labels, runs, samples, versions
 from fercore.store import sources as source_table
 from fercore.training.rundir import Run
+from fercore.versions.files import manifest
 from fercore.versions.recipe import Recipe, apply
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_PART = 5_000  # faces whose pixels are in memory at once
 
 
 def workspace() -> Workspace:
@@ -159,22 +161,6 @@ def comments(store: Store, image_id: str | None = None, addressee: str | None = 
 def options(store: Store) -> dict[str, list[str]]:
     """Sources, splits and kinds of findings that occur."""
     return samples.options(store)
-
-
-@reader("samples", "labels", "findings")
-def count(store: Store, chosen: Filter) -> int:
-    return samples.count(store, chosen)
-
-
-@reader("samples", "labels", "findings", entries=128)
-def page(store: Store, person: Person, chosen: Filter, order: Order, offset: int, limit: int) -> pd.DataFrame:
-    """Samples with pixels, as this person may see them."""
-    return curation.seen_by(store, person, samples.page(store, chosen, order, offset, limit))
-
-
-@reader("samples", "labels", "findings", entries=8)
-def matching(store: Store, chosen: Filter) -> pd.DataFrame:
-    return samples.matching(store, chosen)
 
 
 @reader("samples", "labels")
@@ -369,10 +355,12 @@ def measured(store: Store, person: Person, kind: str) -> pd.DataFrame:
 
 @reader("findings", "samples", "labels", entries=64)
 def finding_faces(store: Store, person: Person, kind: str, offset: int, limit: int, group: str | None = None) -> pd.DataFrame:
-    """Faces with a finding, as this person may see them, with score, group_id and evidence."""
+    """Faces with a finding, as this person may see them, with score, group_id, evidence, and what people decided to do with them: exclude and
+    transform."""
     found = audit.faces_of(store, person, kind, limit=limit, offset=offset, group=group)
     faces = curation.seen_by(store, person, samples.by_ids(store, found["sample_id"].tolist()))
-    return faces.merge(found[["sample_id", "score", "group_id", "evidence"]], on="sample_id")
+    edits = findings.edits(store, faces.loc[faces["open"], "image_id"].unique().tolist())
+    return faces.merge(found[["sample_id", "score", "group_id", "evidence"]], on="sample_id").merge(edits, on="image_id", how="left")
 
 
 @reader("findings")
@@ -380,30 +368,84 @@ def finding_groups(store: Store, person: Person, kind: str) -> pd.DataFrame:
     return audit.groups_of(store, person, kind)
 
 
+@reader("findings", entries=32)
+def finding_images(store: Store, person: Person, kind: str, group: str | None = None) -> list[str]:
+    """Distinct images that a person may act on, of a kind or one of its groups."""
+    return actions.images(store, person, kind, None if group is None else [group])
+
+
 @reader("labels")
+def flagged(store: Store, person: Person, flag: str) -> list[str]:
+    """Images to which people decided that a flag applies."""
+    return actions.flagged(store, person, flag)
+
+
+@reader("samples", "findings", entries=8)
+def calibration(store: Store, person: Person, kind: str) -> pd.DataFrame:
+    """How the bound of a kind does along its slider."""
+    return audit.calibration(store, person, kind)
+
+
+@reader("labels", "campaigns")
 def last_acts(store: Store, person: Person) -> list[dict[str, Any]]:
     return actions.last(store, person)
 
 
+@reader("samples", "labels", entries=2)
+def all_members(store: Store) -> pd.DataFrame:
+    return samples.members(store)
+
+
+@reader("samples", "findings", entries=2)
+def found(store: Store) -> pd.DataFrame:
+    return samples.found(store)
+
+
 @reader("samples", "labels", "findings", entries=16)
 def members(store: Store, chosen: Filter) -> pd.DataFrame:
-    """Samples that match, without pixels."""
-    return samples.members(store, chosen)
+    """Samples that match, in the order of their sources, without pixels."""
+    return samples.matching(all_members(), found(), chosen)
+
+
+def pictured(person: Person, members: pd.DataFrame) -> pd.DataFrame:
+    """A page of `members` with pixels, as this person may see them."""
+    found = pixels(tuple(members["image_id"].unique()))
+    return curation.seen_by(store(), person, members.assign(gray48=members["image_id"].map(found)))
 
 
 @reader("samples", "labels", "findings", entries=8)
 def looks_by(store: Store, chosen: Filter, by: str) -> dict[str, tuple[int, npt.NDArray[np.float64], npt.NDArray[np.int64]]]:
     """Per value of the column `by`: (faces, mean face [48, 48] of 0-255, count of each pixel value [256])."""
     rows = members(chosen)
-    out = {}
-    for value, part in rows[rows[by].notna()].groupby(by, observed=True):
-        pixels = samples.pixels(store, part["image_id"].tolist())
-        out[str(value)] = len(pixels), pixels.mean(axis=0), np.bincount(pixels.ravel(), minlength=256)
-    return out
+    groups = rows.groupby(by)["image_id"].indices
+    totals = {value: [0, np.zeros((SIDE, SIDE)), np.zeros(256, np.int64)] for value in groups}
+    for start in range(0, len(rows), _PART):
+        stack = samples.pixels(store, rows["image_id"].iloc[start:start + _PART].tolist())
+        for value, places in groups.items():
+            part = stack[places[(places >= start) & (places < start + _PART)] - start]
+            for i, more in enumerate((len(part), part.sum(axis=0), np.bincount(part.ravel(), minlength=256))):
+                totals[value][i] += more
+    return {str(value): (n, total / n, counts) for value, (n, total, counts) in totals.items()}
 
 
-@reader("samples", "labels", "findings", entries=4)
-def funnel(store: Store) -> pd.DataFrame:
-    """sample_id and exclusion (None = included) of every row under the default recipe."""
-    rows = apply(Recipe(), samples.table(store).merge(findings.edits(store), on="image_id", how="left"))
+@reader("samples", "labels", "findings", entries=32)
+def most_of(store: Store, chosen: Filter, low: int, high: int) -> npt.NDArray[np.float64]:
+    """Share of pixels with a value from `low` to `high` in each of the members [n]."""
+    ids = members(chosen)["image_id"]
+    return np.concatenate([((stack >= low) & (stack <= high)).mean(axis=(1, 2)) for start in range(0, len(ids), _PART)
+                           for stack in (samples.pixels(store, ids.iloc[start:start + _PART].tolist()),)] or [np.empty(0)])
+
+
+@reader("samples", "findings", entries=8)
+def grouped(store: Store, person: Person, kind: str) -> pd.DataFrame:
+    """sample_id and group_id of every face with a finding that comes in groups, the largest groups first."""
+    rows = audit.faces_of(store, person, kind, limit=2**31 - 1)[["sample_id", "group_id"]]
+    rows["n"] = rows.groupby("group_id")["sample_id"].transform("size")
+    return rows.sort_values(["n", "group_id", "sample_id"], ascending=[False, True, True])
+
+
+@reader("samples", "labels", "findings", "versions", entries=4)
+def funnel(store: Store, version: str | None = None) -> pd.DataFrame:
+    """sample_id and exclusion (None = included) of every row under the default recipe, or as a version was made."""
+    rows = manifest(store.workspace, version) if version else apply(Recipe(), samples.table(store))
     return rows[["sample_id", "exclusion"]]

@@ -1,6 +1,7 @@
 """Data frame -> plotly figure, pure; and the one way a figure is drawn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import streamlit as st
 from fercore.evaluation import Estimate
 from fercore.schemes import CLASSES, FER8
 
-_CONFIG = {"displaylogo": False, "modeBarButtons": [["toImage"]], "toImageButtonOptions": {"format": "svg", "scale": 2}}
 NO_LABEL = "no label"
+ORDER = FER8.ids
 
 
 def name_of(class_id: str | None) -> str:
@@ -23,17 +24,23 @@ def colour_of(class_id: str | None) -> str:
     return CLASSES[class_id].colour if class_id in CLASSES else "#666666"
 
 
-def draw(figure: go.Figure, key: str, *, height: int = 300, select: bool = False) -> list[dict[str, Any]]:
-    """Draws a figure in the house style; returns the selected points when `select`."""
+def draw(figure: go.Figure, key: str, *, height: int = 300, select: bool | Callable[[], None] = False, picture: str = "SVG") -> list[dict[str, Any]]:
+    """Draws a figure in the house style; returns the selected points when `select`, a function that is called as they change, or True.
+
+    Args:
+        picture: format in which the camera above the figure saves it, "PNG" or "SVG"; the browser makes the file.
+    """
+    config = {"displaylogo": False, "modeBarButtons": [["toImage"]],
+              "toImageButtonOptions": {"format": picture.lower(), "scale": 2, "filename": key}}
     figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 34, "b": 8}, font_size=13, hoverlabel_align="left", dragmode=False,
                          legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None, "font_size": 12}, bargap=0.25,
                          clickmode="event+select" if select else "event")
     figure.update_xaxes(fixedrange=True)
     figure.update_yaxes(fixedrange=True)
     if not select:
-        st.plotly_chart(figure, key=key, config=_CONFIG)
+        st.plotly_chart(figure, key=key, config=config)
         return []
-    event: Any = st.plotly_chart(figure, key=key, config=_CONFIG, on_select="rerun", selection_mode="points")
+    event: Any = st.plotly_chart(figure, key=key, config=config, on_select="rerun" if select is True else select, selection_mode="points")
     return list(event["selection"]["points"])
 
 
@@ -44,31 +51,20 @@ def _split_first(part: tuple[str, pd.DataFrame]) -> tuple[bool, str]:
 
 
 def class_bars(counts: pd.DataFrame, by: str | None = None) -> go.Figure:
-    """Bars of n per label; with `by` (a column), a group of bars a value, told apart by pattern. Columns: label, n[, by]."""
+    """Bars of n per label; with `by` (a column), a group of bars a value, told apart by pattern. Columns: label, n[, by]. Marks: (label, value)."""
     figure = go.Figure()
-    order = [c for c in FER8.ids if c in set(counts["label"])]
+    order = [c for c in (*ORDER, NO_LABEL) if c in set(counts["label"])]
     parts = {"": counts} if by is None else {str(value): part for value, part in counts.groupby(by)}
-    for (value, part), pattern in zip(sorted(parts.items(), key=_split_first), ("", "/", "x", ".", "-"), strict=False):
+    for (value, part), pattern in zip(sorted(parts.items(), key=_split_first), cycle(("", "/", "x", ".", "-", "\\", "+")), strict=False):
+        group = name_of(value) if by else ""
         n = part.groupby("label")["n"].sum().reindex(order, fill_value=0)
-        figure.add_bar(x=[name_of(c) for c in order], y=n, name=value, customdata=order, marker_color=[colour_of(c) for c in order],
+        figure.add_bar(x=[name_of(c) for c in order], y=n, name=group, customdata=[(c, value) for c in order],
+                       marker_color=[colour_of(c) for c in order],
                        marker_pattern_shape=pattern, marker_pattern_fillmode="overlay", marker_pattern_fgcolor="rgba(255,255,255,.8)",
                        text=None if by else [f"{v:,}" for v in n],
-                       textposition="outside", cliponaxis=False, hovertemplate=f"%{{x}} {value}: n = %{{y:,}}<extra></extra>")
+                       textposition="outside", cliponaxis=False, hovertemplate=f"%{{x}} {group}: n = %{{y:,}}<extra></extra>")
     top = max((max(bar.y, default=0) for bar in figure.data), default=0)
     figure.update_yaxes(range=[0, 1.12 * top or 1], title="faces")
-    return figure
-
-
-def intensity(means: pd.Series, labels: pd.Series) -> go.Figure:
-    """Histogram of mean pixel value, one line a label."""
-    edges = np.arange(0, 261, 10)
-    figure = go.Figure()
-    for label in [c for c in FER8.ids if c in set(labels)]:
-        n, _ = np.histogram(means[labels == label], bins=edges)
-        figure.add_scatter(x=edges[:-1] + 5, y=n, name=name_of(label), line={"color": colour_of(label), "shape": "hvh"},
-                           hovertemplate=f"{name_of(label)}, mean pixel %{{x}} ± 5: n = %{{y:,}}<extra></extra>")
-    figure.update_xaxes(title="mean pixel value", range=[0, 255])
-    figure.update_yaxes(rangemode="tozero", title="faces")
     return figure
 
 
@@ -137,47 +133,77 @@ def count_bars(names: list[str], counts: list[int], title: str) -> go.Figure:
     return figure
 
 
-def boxes(groups: dict[str, pd.Series], title: str, most: int = 400) -> go.Figure:
+def fences(values: pd.Series) -> tuple[float, float]:
+    """Tukey's fences: 1.5 box lengths beyond the quartiles."""
+    q1, q3 = np.quantile(values, [0.25, 0.75])
+    return q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
+
+
+def boxes(groups: dict[str, pd.Series], title: str, *, most: int = 400, clickable: bool = False) -> go.Figure:
     """Box and whiskers of each group of values, by five numbers and Tukey's fences; what lies outside as points with the index of the series, the
-    farthest `most` of a group."""
+    farthest `most` of a group. With `clickable` the boxes are marks too: (group, "box")."""
     figure = go.Figure()
     for name, values in groups.items():
         q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
-        inside = values[(values >= q1 - 1.5 * (q3 - q1)) & (values <= q3 + 1.5 * (q3 - q1))]
-        outside = values.drop(inside.index)
+        within = values.between(*fences(values))
+        inside, outside = values[within], values[~within]
         outside = outside.loc[(outside - median).abs().sort_values(ascending=False).index[:most]]
         colour = colour_of(name)
         figure.add_box(x=[name_of(name)], q1=[q1], median=[median], q3=[q3], lowerfence=[inside.min()], upperfence=[inside.max()], name=name_of(name),
                        marker_color=colour, showlegend=False, hoverinfo="skip")
+        if clickable:  # plotly opens no box: a bar lies over it
+            figure.add_bar(x=[name_of(name)], base=[q1], y=[q3 - q1], width=0.5, marker_color=colour, opacity=0.25, showlegend=False,
+                           customdata=[(name, "box")],
+                           hovertemplate=f"{name_of(name)}, n = {len(values):,}: quartiles {q1:.1f}, {median:.1f}, {q3:.1f}<extra></extra>")
         figure.add_scatter(x=[name_of(name)] * len(outside), y=outside, mode="markers", customdata=outside.index, showlegend=False,
                            marker={"color": colour, "size": 6, "opacity": 0.7}, hovertemplate=f"{name_of(name)}: %{{y:.1f}}<extra></extra>")
+    figure.update_layout(barmode="overlay")
     figure.update_yaxes(title=title)
     return figure
 
 
-def pixel_histogram(counts: dict[str, np.ndarray], colours: dict[str, str] | None = None) -> go.Figure:
-    """Share of pixels of each value, one line a group; counts [256]. colours: of groups that are no classes."""
+def pixel_histogram(counts: dict[str, np.ndarray], colours: dict[str, str] | None = None, bins: int = 4) -> go.Figure:
+    """Share of pixels of each value, `bins` values a step, one line a group; counts [256]. Marks are (group, least value of the step).
+
+    Args:
+        colours: of groups that are no classes.
+    """
     figure = go.Figure()
     for name, n in counts.items():
-        share = n.reshape(64, 4).sum(axis=1) / max(n.sum(), 1) * 100
-        figure.add_scatter(x=np.arange(0, 256, 4) + 1.5, y=share, name=name_of(name),
+        share = n.reshape(-1, bins).sum(axis=1) / max(n.sum(), 1) * 100
+        figure.add_scatter(x=np.arange(0, 256, bins) + (bins - 1) / 2, y=share, name=name_of(name), mode="lines+markers", marker_size=5,
                            line={"color": (colours or {}).get(name, colour_of(name)), "shape": "hvh"},
-                           hovertemplate=f"{name_of(name)}, pixel value %{{x:.0f}} ± 2: %{{y:.2f}} %<extra></extra>")
-    figure.update_xaxes(title="pixel value", range=[0, 255])
+                           customdata=[(name, low) for low in range(0, 256, bins)],
+                           hovertemplate=f"{name_of(name)}, pixel values from %{{customdata[1]}}: %{{y:.2f}} %<extra></extra>")
+    figure.update_xaxes(title="pixel value", range=[-4, 259])
     figure.update_yaxes(rangemode="tozero", title="share of pixels", ticksuffix=" %")
     return figure
 
 
+def calibration(found: pd.DataFrame, at: float) -> go.Figure:
+    """Lines in percent along the bound, where they are known; `at` is marked. Columns: bound, recall, precision, flagged."""
+    figure = go.Figure()
+    for column, colour, dash in (("recall", "#0072B2", "solid"), ("precision", "#D55E00", "dash"), ("flagged", "#7F8A99", "dot")):
+        known = found[found[column].notna()]
+        if len(known):
+            figure.add_scatter(x=known["bound"], y=100 * known[column], name=column, line={"color": colour, "dash": dash},
+                               hovertemplate=f"{column} at %{{x:.4g}}: %{{y:.1f}} %<extra></extra>")
+    figure.add_vline(x=at, line_color="#7F8A99", line_width=1)
+    figure.update_xaxes(title="bound")
+    figure.update_yaxes(range=[0, 103], ticksuffix=" %")
+    return figure
+
+
 def bubbles(counts: pd.DataFrame, title: str) -> go.Figure:
-    """Marks of a size by n at (column, label). Columns: label, column (left end), n."""
+    """Marks of a size by n at (column, label). Columns: label, column (middle), n. Marks are (label, column)."""
     figure = go.Figure()
     top = max(counts["n"].max(), 1) if len(counts) else 1
-    for label in [c for c in FER8.ids if c in set(counts["label"])][::-1]:
+    for label in [c for c in (*ORDER, NO_LABEL) if c in set(counts["label"])][::-1]:
         part = counts[counts["label"] == label]
         figure.add_scatter(x=part["column"], y=[name_of(label)] * len(part), mode="markers", showlegend=False,
-                           customdata=[[label, float(c), int(n)] for c, n in zip(part["column"], part["n"], strict=True)],
+                           customdata=[(label, float(c)) for c in part["column"]], text=part["n"],
                            marker={"color": colour_of(label), "size": 4 + 30 * np.sqrt(part["n"] / top)},
-                           hovertemplate="%{y}, from %{x}: n = %{customdata[2]:,}<extra></extra>")
+                           hovertemplate="%{y}, about %{x}: n = %{text:,}<extra></extra>")
     figure.update_xaxes(title=title)
     return figure
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 
 import numpy as np
 import pandas as pd
@@ -18,21 +19,51 @@ from fercore.curation import schemes as book
 from fercore.domain import SIDE, Permission
 from fercore.errors import FerError
 
+PAGE = 60
 
-def wall(rows: pd.DataFrame, key: str, *, scale: int = 2, second: dict[str, str] | None = None, notes: dict[str, str] | None = None) -> None:
-    """Tiles for rows with sample_id, current_label, gray48; a click opens the detail dialog.
+
+def wall(rows: pd.DataFrame, key: str, *, scale: int = 2, second: dict[str, str] | None = None, notes: dict[str, str] | None = None,
+         badges: dict[str, str] | None = None, groups: dict[str, str] | None = None, select: bool = False) -> None:
+    """Tiles for rows with sample_id, current_label, gray48; a click opens the detail dialog, a double click where faces can be selected.
 
     Args:
-        second: a second class (a prediction) for a sample. notes: a line of text for a sample.
+        second: a second class (a prediction) for a sample. notes: a line of text for a sample. badges: what was done to it.
+        groups: the name of its group; neighbours of one group are framed.
+        select: faces can be selected; `face_grid.selected(key)` says which.
     """
-    second, notes = second or {}, notes or {}
+    second, notes, badges, groups = second or {}, notes or {}, badges or {}, groups or {}
     tiles = [Tile(r.sample_id, bytes(r.gray48), name_of(r.current_label or None), colour_of(r.current_label),
                   note=notes.get(r.sample_id, ""), second=name_of(second[r.sample_id]) if r.sample_id in second else "",
-                  second_colour=colour_of(second.get(r.sample_id)))
+                  second_colour=colour_of(second.get(r.sample_id)), badge=badges.get(r.sample_id, ""), group=groups.get(r.sample_id, ""))
              for r in rows.astype(object).where(rows.notna(), None).itertuples()]
-    opened = face_grid(tiles, key=key, scale=scale)
+    opened = face_grid(tiles, key=key, scale=scale, select=select)
     if opened:
         face_dialog(opened)
+
+
+@st.fragment
+def pages(rows: pd.DataFrame, key: str) -> None:
+    """The wall of these members, sixty at a time; the page stands in the URL. Turning it runs only this, and the list stands still meanwhile."""
+    start = pager(len(rows), PAGE, "page", f"**{len(rows):,}** faces")
+    wall(cache.pictured(access.actor(), rows.iloc[start:start + PAGE]), key=key)
+
+
+def pager(n: int, size: int, key: str, what: str) -> int:
+    """Controls that turn pages of `size` out of `n`, or jump to one; the page stands in the URL under `key`. Returns where the page starts."""
+    last = max(1, math.ceil(n / size))
+    if st.session_state.get(key, 1) > last:  # of another list
+        st.session_state[key] = 1
+
+    def turn(by: int) -> None:
+        st.session_state[key] = min(max(st.session_state[key] + by, 1), last)
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        before, box, after = st.container(width="content"), st.container(width=100), st.container(width="content")
+        page = box.number_input(f"Page, 1 to {last:,}", 1, last, key=key, bind="query-params", label_visibility="collapsed")
+        before.button("Previous page", icon=":material/chevron_left:", on_click=turn, args=(-1,), disabled=page == 1, key=f"{key}-previous")
+        after.button("Next page", icon=":material/chevron_right:", on_click=turn, args=(1,), disabled=page == last, key=f"{key}-next")
+        st.markdown(f"page {page:,} of {last:,}, {what}")
+    return (page - 1) * size
 
 
 def upscaled(gray48: bytes, scale: int) -> str:

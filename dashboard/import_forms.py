@@ -1,72 +1,153 @@
 """Forms of the Import page: files from the browser or the server, what a source states of itself, and what an import did or would do."""
 
+import json
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
-from dashboard import access, cache
+from dashboard import access, cache, tasks
 from fercore import audit, ingest
 from fercore.domain import Person
-from fercore.errors import BadInput, FerError
+from fercore.errors import BadInput, FerError, NotAllowed
 from fercore.ingest import images
 from fercore.schemes import FLAGS
 
+KIND = "import"  # of the task: one import or preview at a time
+ARCHIVES = ["zip", "tar", "gz", "tgz", "bz2", "xz"]
 OWN_MAP = "a file of my own"
+Report = ingest.ImportReport | ingest.LabelReport | ingest.PictureReport
+Work = Callable[[tasks.Progress], Report]
 
 
-def kept(upload: Any, folder: str) -> Path | None:
-    """The upload as a file under its own bare name."""
+@dataclass(frozen=True)
+class _Outcome:
+    report: Report
+    remark: str = ""
+
+
+def kept(upload: Any, folder: Path, name: str) -> Path | None:
+    """The upload as a file of `folder` under its own bare name, in a folder `name` of its own."""
     if upload is None:
         return None
-    path = Path(folder) / Path(upload.name).name
+    path = folder / name / Path(upload.name).name
+    path.parent.mkdir()
     path.write_bytes(upload.getbuffer())
     return path
 
 
-def told(report: ingest.ImportReport | ingest.LabelReport) -> None:
-    st.success(access.plain(report.sentence()), icon=":material/check_circle:")
-    if report.rejected:
-        names = ("row", "line", "reason") if isinstance(report, ingest.ImportReport) else ("line", "reason", "name")
-        st.dataframe(dict(zip(names, zip(*report.rejected, strict=True), strict=True)), hide_index=True)
+def begin(what: str, person: Person, preview: bool, prepare: Callable[[Path], Work]) -> None:
+    """Starts the work that `prepare` makes of files it keeps in a folder, then an audit of what came in. The folder goes when the work is over."""
+    folder, store = Path(tempfile.mkdtemp()), cache.store()
+
+    def run(progress: tasks.Progress) -> _Outcome:
+        try:
+            progress("Reading", 0.0)
+            report = work(progress if preview else lambda doing, share: progress(doing, share / 2))
+        finally:
+            shutil.rmtree(folder)
+        if report.dry_run or isinstance(report, ingest.LabelReport) or report.unchanged:
+            return _Outcome(report)
+        try:
+            audit.run(store, person, progress=lambda doing, share: progress(doing, 0.5 + share / 2))
+        except tasks.Cancelled:
+            return _Outcome(report, "The import is complete; its audit was cancelled. Run it on the Audit page.")
+        return _Outcome(report)
+
+    try:
+        work = prepare(folder)
+        tasks.start(KIND, f"{'Preview' if preview else 'Import'} of {what}", person, run)
+    except FerError as error:
+        shutil.rmtree(folder)
+        st.error(access.plain(str(error)), icon=":material/error:")
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    else:
+        st.rerun()
 
 
-def told_pictures(report: ingest.PictureReport) -> None:
+def counted(progress: tasks.Progress, unit: str, scale: float = 1) -> ingest.Progress:
+    """Progress of an import in words, with its rate."""
+    began = time.monotonic()
+
+    def told(done: int, total: int) -> None:
+        rate = done / scale / max(time.monotonic() - began, 0.001)
+        progress(f"{done / scale:,.0f} of {total / scale:,.0f} {unit}, {rate:,.0f} a second", done / max(total, 1))
+
+    return told
+
+
+def outcome() -> None:
+    """The bar of an import under way, or what came of the last one until it is dismissed."""
+    task = tasks.shown(KIND)
+    if task is None:
+        return
+    if isinstance(task.result, _Outcome):
+        _told(task.result)
+    elif not task.error:
+        st.info(access.plain(f"{task.title} was cancelled; nothing was written."), icon=":material/cancel:")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if task.result and not task.result.report.dry_run:
+            st.page_link("app_pages/explore.py", label="Look at the faces", icon=":material/grid_view:")
+        if st.button("Dismiss", icon=":material/close:"):
+            tasks.dismiss(KIND)
+            st.rerun()
+
+
+def _told(done: _Outcome) -> None:
     """The sentence, which text becomes which class, and what was rejected or is remarkable, one by one."""
+    report = done.report
     if report.dry_run:
         st.info(access.plain(report.sentence()), icon=":material/preview:")
     else:
         st.success(access.plain(report.sentence()), icon=":material/check_circle:")
-    st.dataframe({"label": [t or "(none)" for t, _, _ in report.labels], "class": [c or "no class" for _, c, _ in report.labels],
-                  "rows": [n for _, _, n in report.labels]}, hide_index=True)
+    if done.remark:
+        st.warning(done.remark, icon=":material/warning:")
+    if report.labels:
+        texts, classes, counts = zip(*report.labels, strict=True)
+        st.dataframe({"label": [t or "(none)" for t in texts], "class": [c or "no class" for c in classes], "rows": counts}, hide_index=True)
     if report.rejected:
         st.caption(f"{len(report.rejected):,} rejected")
-        _, lines, reasons, names = zip(*report.rejected, strict=True)
-        st.dataframe({"file": names, "line": lines, "reason": reasons}, hide_index=True)
-    if report.notes:
+        names = ("row", "line", "reason") if isinstance(report, ingest.ImportReport) else (
+            "line", "reason", "file") if isinstance(report, ingest.LabelReport) else ("place", "line", "reason", "file")
+        columns = dict(zip(names, zip(*report.rejected, strict=True), strict=True))
+        st.dataframe(columns, hide_index=True, column_order=[c for c in ("file", "row", "line", "reason") if set(columns.get(c, ())) - {None, ""}])
+    if isinstance(report, ingest.PictureReport) and report.notes:
         st.caption("Remarks")
-        st.dataframe({"file": [n for n, _ in report.notes], "remark": [r for _, r in report.notes]}, hide_index=True)
+        files, remarks = zip(*report.notes, strict=True)
+        st.dataframe({"file": files, "remark": remarks}, hide_index=True)
 
 
-def given(label: str, kinds: list[str], key: str) -> Callable[[str], Path]:
-    """Asks for a path on the server or an upload; the function returned gives the path, an upload being kept in a folder."""
+def given(label: str, kinds: list[str], key: str) -> Callable[[Path], Path]:
+    """Asks for an upload, or on a machine of one's own for a path on it; the function returned gives the path, an upload being kept in a folder."""
     left, right = st.columns(2)
-    typed = left.text_input(f"{label}: path on the server", key=f"{key}-path")
-    upload = right.file_uploader(f"{label}: or upload", type=kinds, key=f"{key}-upload")
+    typed = left.text_input(f"{label}: path on this machine", key=f"{key}-path").strip() if access.mode() == "local" else ""
+    upload = (right if access.mode() == "local" else st).file_uploader(f"{label}: or upload" if access.mode() == "local" else label, type=kinds,
+                                                                       key=f"{key}-upload")
 
-    def path(folder: str) -> Path:
-        found = kept(upload, folder) or (Path(typed.strip()).expanduser() if typed.strip() else None)
+    def path(folder: Path) -> Path:
+        found = kept(upload, folder, key) or (on_server(typed) if typed else None)
         if found is None:
-            raise BadInput("Nothing was chosen", f"{label} is needed", "Type a path on the server or choose a file")
-        if not found.exists():
-            raise BadInput("No such file", str(found), "Check the path; it is one of the server")
+            raise BadInput("Nothing was chosen", f"{label} is needed", "Choose a file")
         return found
 
     return path
+
+
+def on_server(typed: str) -> Path:
+    """A path of the server. Raises: NotAllowed: people sign in here, and the server's files are not theirs. BadInput: nothing is there."""
+    if access.mode() != "local":
+        raise NotAllowed("You may not read files of the server", "People sign in to this dashboard", "Upload the file")
+    found = Path(typed).expanduser()
+    if not found.exists():
+        raise BadInput("No such file", str(found), "Check the path; it is one of the machine that serves this page")
+    return found
 
 
 @dataclass(frozen=True)
@@ -80,21 +161,25 @@ class Stated:
     split: str | None
     partial: bool
 
-    def label_map(self, folder: str) -> ingest.LabelMap | None:
+    def label_map(self, folder: Path) -> ingest.LabelMap | None:
         """Raises: BadInput, NotFound: the map cannot be used."""
         if self.map_name != OWN_MAP:
             return ingest.find_map(self.map_name) if self.map_name else None
-        path = kept(self.own_map, folder)
+        path = kept(self.own_map, folder, "map")
         if path is None:
             raise BadInput("No label map", "A file of your own was chosen and none was given", "Choose a YAML or JSON file of text: class id")
         return ingest.find_map(str(path), cache.store())
 
 
-def about() -> Stated:
+def _map_name(map_id: str) -> str:
+    return {"": "recognised by the list's name", "generic@1": "common words"}.get(map_id, map_id)
+
+
+def about(by_listing: bool) -> Stated:
     """Fields on the source, its labels and the standard image."""
     left, middle, right = st.columns(3)
     name = left.text_input("Name of the source", max_chars=60, key="name")
-    map_name = middle.selectbox("What labels mean", ["", *ingest.MAPS, OWN_MAP], format_func=lambda m: m or "recognise common words", key="map")
+    map_name = middle.selectbox("What labels mean", [*[""] * by_listing, *ingest.MAPS, OWN_MAP], format_func=_map_name, key="map")
     split = right.text_input("Split of every picture", placeholder="as paths or the listing say", max_chars=40, key="split")
     with st.expander("Where it comes from"):
         left, right = st.columns(2)
@@ -113,27 +198,87 @@ def about() -> Stated:
                   ingest.Method(resize, fit), split.strip() or None, partial)
 
 
-def run(person: Person, stated: Stated, pictures: Callable[[str], Path], listing: Callable[[str], Path] | None, columns: ingest.Columns | None,
-        dry_run: bool) -> None:
-    """Previews or imports with a progress bar, and tells what came of it."""
-    with ExitStack() as stack:
-        bar = st.progress(0.0, "Reading")
-        stack.callback(bar.empty)
-        folder = [stack.enter_context(tempfile.TemporaryDirectory()) for _ in range(3)]
-        try:
-            report = ingest.import_pictures(
-                cache.store(), person, pictures(folder[0]), stated.about, list_file=listing(folder[1]) if listing else None, columns=columns,
-                split=stated.split, label_map=stated.label_map(folder[2]), method=stated.method, partial=stated.partial, dry_run=dry_run,
-                progress=lambda done, total: bar.progress(done / max(total, 1), f"Reading {done:,} of {total:,} files"))
-            if not (dry_run or report.unchanged):
-                bar.progress(1.0, "Auditing")
-                audit.run(cache.store(), person)
-        except FerError as error:
-            st.error(access.plain(str(error)), icon=":material/error:")
-            return
-    told_pictures(report)
-    if not dry_run:
-        st.page_link("app_pages/explore.py", label="Look at the faces", icon=":material/grid_view:")
+def _pressed(label: str, key: str, kind: Literal["primary", "secondary"] = "primary") -> tuple[bool, bool]:
+    """Whether Preview, and whether the other button of a form was pressed."""
+    busy = tasks.running(KIND)
+    with st.container(horizontal=True):
+        return (st.form_submit_button("Preview", icon=":material/preview:", disabled=busy, key=f"{key}-preview"),
+                st.form_submit_button(label, type=kind, icon=":material/upload_file:", disabled=busy, key=f"{key}-go"))
+
+
+def faces_form(person: Person) -> None:
+    """A FER-2013 file, with FER+ votes or without."""
+    with st.form("import"):
+        faces = st.file_uploader("fer2013.csv, also gzipped or in a ZIP or TAR (emotion,pixels,Usage)", type=["csv", *ARCHIVES], key="faces")
+        votes = st.file_uploader("FER+ votes for the same rows (fer2013new.csv), optional", type=["csv"], key="votes")
+        left, right = st.columns(2)
+        name = left.text_input("Name of the source", "fer2013", max_chars=60)
+        licence = right.text_input("Licence, as the source states it", placeholder="not stated", max_chars=200)
+        preview, go = _pressed("Import", "faces")
+    if not (preview or go):
+        return
+
+    def prepare(folder: Path) -> Work:
+        path, ferplus, store = kept(faces, folder, "faces"), kept(votes, folder, "votes"), cache.store()
+        if path is None:
+            raise BadInput("Choose a file first")
+        return lambda progress: ingest.import_fer2013(store, person, path, ferplus=ferplus, name=name, licence=licence or None, dry_run=preview,
+                                                      progress=counted(progress, "MB", 1e6))
+
+    begin(name, person, preview, prepare)
+
+
+def tags_form(person: Person) -> None:
+    """Age and gender tags or FER+ votes, onto rows that are here."""
+    with st.form("tags"):
+        st.subheader("Tags or votes for faces that are here")
+        file = st.file_uploader("Age and gender (csv_row, age_group or age_band, gender), or FER+ votes (fer2013new.csv)", type=["csv"], key="tags")
+        onto = st.selectbox("Onto the rows of", cache.options()["sources"], placeholder="import faces first")
+        preview, go = _pressed("Import tags", "tags", "secondary")
+    if not (preview or go):
+        return
+
+    def prepare(folder: Path) -> Work:
+        path, store = kept(file, folder, "tags"), cache.store()
+        if path is None or onto is None:
+            raise BadInput("Choose a file, and a source that is here")
+        return lambda progress: ingest.import_tags(store, person, path, source=onto, dry_run=preview)
+
+    begin("tags", person, preview, prepare)
+
+
+def pictures_form(person: Person, by_listing: bool) -> None:
+    """A folder or archive of pictures, by its paths or by a listing of its files."""
+    with st.form("pictures"):
+        listing = given("Listing", ["csv", "tsv", "txt", "lst"], "listing") if by_listing else None
+        pictures = given("Folder, ZIP or TAR", ARCHIVES, "pictures")
+        chosen, unlisted = _columns() if by_listing else (None, False)
+        stated = about(by_listing)
+        preview, go = _pressed("Import", "pictures")
+    if not (preview or go):
+        return
+
+    def prepare(folder: Path) -> Work:
+        store, path, listed, chosen_map = cache.store(), pictures(folder), listing(folder) if listing else None, stated.label_map(folder)
+        columns = ingest.Columns(*chosen[:3], ingest.box_of(chosen[3]), chosen[4]) if chosen else None
+        return lambda progress: ingest.import_pictures(
+            store, person, path, stated.about, list_file=listed, columns=columns, split=stated.split, unlisted=unlisted, label_map=chosen_map,
+            method=stated.method, partial=stated.partial, dry_run=preview, progress=counted(progress, "files"))
+
+    begin(stated.about.name, person, preview, prepare)
+
+
+def _columns() -> tuple[tuple[str | None, str | None, str | None, str | None, bool], bool]:
+    """(columns of file names, labels, splits and the face box, whether the box has corners), and whether unlisted pictures are taken."""
+    with st.expander("Columns of the listing"):
+        cells = st.columns(3)
+        image, label, split = (cell.text_input(f"Column of {what}", placeholder="recognised; a name or a number from 1", key=f"column-{what}")
+                               for cell, what in zip(cells, ("file names", "labels", "splits"), strict=True))
+        left, right = st.columns([2, 1], vertical_alignment="bottom")
+        box = left.text_input("Columns of the face box to crop to", placeholder="whole pictures; left,top,width,height", key="column-box")
+        corners = right.checkbox("The last two are right and bottom", key="column-corners")
+        unlisted = st.checkbox("Also take pictures that no line names, without a label")
+    return (image or None, label or None, split or None, box or None, corners), unlisted
 
 
 def labels_form(person: Person) -> None:
@@ -141,23 +286,25 @@ def labels_form(person: Person) -> None:
     with st.form("labels"):
         file = st.file_uploader("CSV or text of file names, rows or sample ids with labels, or Label Studio's JSON",
                                 type=["csv", "tsv", "txt", "json"], key="labels-file")
-        left, middle, right = st.columns(3)
+        left, middle, right, last = st.columns(4)
         source = left.selectbox("Faces of", [None, *cache.options()["sources"]], format_func=lambda s: s or "any source", key="labels-source")
         origin = middle.text_input("Whose votes", placeholder="name of the file", max_chars=60)
         flag = right.selectbox("The file lists faces that are", [None, *FLAGS], format_func=lambda f: FLAGS[f][0].lower() if f else "labelled",
                                key="labels-flag")
+        map_name = last.selectbox("What labels mean", list(ingest.MAPS), format_func=_map_name, key="labels-map")
         mine = st.checkbox("These are my own answers: record label events of mine instead of imported votes")
-        if not st.form_submit_button("Import labels", type="primary", icon=":material/label:"):
-            return
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = kept(file, folder)
-            if path is None:
-                raise BadInput("Choose a file first")
-            told(ingest.import_labels(cache.store(), person, path, source=source, origin=origin.strip() or None, by=person if mine else None,
-                                      flag=flag))
-    except FerError as error:
-        st.error(access.plain(str(error)), icon=":material/error:")
+        preview, go = _pressed("Import labels", "labels")
+    if not (preview or go):
+        return
+
+    def prepare(folder: Path) -> Work:
+        path, store = kept(file, folder, "labels"), cache.store()
+        if path is None:
+            raise BadInput("Choose a file first")
+        return lambda progress: ingest.import_labels(store, person, path, source=source, origin=origin.strip() or None, by=person if mine else None,
+                                                     flag=flag, label_map=ingest.MAPS[map_name], dry_run=preview)
+
+    begin("labels", person, preview, prepare)
 
 
 def sources_table() -> None:
@@ -166,6 +313,10 @@ def sources_table() -> None:
     if listed.empty:
         st.caption("None yet.")
         return
-    st.dataframe(listed.assign(licence=listed["licence"].fillna("not stated")), hide_index=True, column_config={
-        "recorded_at": st.column_config.DatetimeColumn("last import (UTC)", format="YYYY-MM-DD HH:mm"), "url": st.column_config.TextColumn("address"),
-        "file_sha256": st.column_config.TextColumn("SHA-256 of the files"), "file_name": st.column_config.TextColumn("file")})
+    words = listed.drop(columns=["samples", "unlabelled", "gone", "rejected", "imports", "recorded_at"]).columns
+    listed = listed.assign(licence=listed["licence"].fillna("not stated"),
+                           method=[", ".join(json.loads(m)[k] for k in ("resize", "fit")) if m else "" for m in listed["method"].fillna("")])
+    st.dataframe(listed.fillna(dict.fromkeys(words, "")), hide_index=True, column_config={
+        "source_id": "source", "unlabelled": "without a class", "url": "address", "label_map": "label map", "method": "made 48x48 by",
+        "file_sha256": "SHA-256 of the files", "file_name": "file", "imported_by": "imported by",
+        "recorded_at": st.column_config.DatetimeColumn("last import (UTC)", format="YYYY-MM-DD HH:mm")})

@@ -31,6 +31,7 @@ class Session:
     practice: dict[tuple[str, str, int | None], tuple[Face, ...]] = field(default_factory=dict)  # faces of a practice round, by scheme, client, batch
     settled: dict[tuple[str, str], str] = field(default_factory=dict)  # what a reviewer settled in this session: (image, field) -> value
     passed_over: set[str] = field(default_factory=set)  # faces a reviewer left for later
+    said: tuple[str, str] | None = None  # how the last act on a page went ("success" or "error") and what it did; shown once
     watching: set[str] = field(default_factory=set)  # runs that were going on when they were last drawn
 
 

@@ -9,9 +9,10 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import tomllib
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ from fercore.ingest import images
 from fercore.models import MODELS
 from fercore.store import Store, labels, query_sealed
 from fercore.store import findings as finding_table
+from fercore.store import sources as source_table
 from fercore.store import versions as version_table
 from fercore.training.config import run_config
 from fercore.training.rundir import Run
@@ -197,6 +199,10 @@ def doctor(workspace: Where = DEFAULT, rebuild: Annotated[bool, typer.Option(hel
             facts["current votes"] = ("equal to the events folded anew" if not differing
                                       else f"{differing} rows differ from the events; fercore doctor --rebuild mends that")
             healthy = broken is None and not differing
+            kept, damaged = source_table.damaged_originals(store)
+            facts["originals"] = f"{kept:,} files: " + (
+                f"{len(damaged):,} damaged or gone, the first is {damaged[0][:16]}" if damaged else "verified")
+            healthy &= not damaged
             listed = version_table.table(store)
             for version_id in listed["version_id"]:
                 recorded = version_table.one(store, version_id)["manifest_sha256"]
@@ -220,36 +226,48 @@ def sql(query: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None
 # ---- data -----------------------------------------------------------------------------------------------------------------------
 
 
+def _preview(labels: Sequence[tuple[str | None, str | None, int]]) -> None:
+    if labels:
+        show(pd.DataFrame(labels, columns=["label", "class", "rows"]).fillna("-"), False)
+
+
 def _report(report: ingest.ImportReport, as_json: bool) -> None:
     for row, line, reason in report.rejected[:20]:
         say(f"rejected row {row} (line {line}): {reason}")
     if len(report.rejected) > 20:
         say(f"... and {len(report.rejected) - 20:,} more rejected rows; all are kept with the import")
-    show({"source": report.source_id, "read": report.read, "added": report.added, "votes_added": report.votes_added,
+    if report.dry_run and not as_json:
+        _preview(report.labels)
+    show({"source": report.source_id, "dry_run": report.dry_run, "read": report.read, "added": report.added, "votes_added": report.votes_added,
           "rejected": [{"row": r, "line": n, "reason": why} for r, n, why in report.rejected]} if as_json else report.sentence(), as_json)
+
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come in and write nothing.")]
 
 
 @importing.command("fer2013")
 def import_fer2013(file: Path, ferplus: Annotated[Path | None, typer.Option(help="FER+ votes of the same rows.")] = None,
                    name: Annotated[str, typer.Option(help="Name of the source.")] = "fer2013",
-                   licence: Annotated[str | None, typer.Option(help="As the source states it.")] = None,
+                   licence: Annotated[str | None, typer.Option(help="As the source states it.")] = None, dry_run: DryRun = False,
                    workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
-    """Import the FER-2013 CSV, plain or gzipped, and audit it."""
+    """Import the FER-2013 CSV, also gzipped or in a ZIP or TAR, and audit it."""
     ingest.check(file, ferplus)  # before a workspace is made
-    with opened(workspace, create=True) as store, byte_bar(file.name) as progress:
-        who = actor(store, person)
-        report = ingest.import_fer2013(store, who, file, ferplus=ferplus, name=name, licence=licence, progress=progress)
-        if not report.unchanged:
+    fresh = dry_run and not Workspace(workspace).database.exists()
+    with (tempfile.TemporaryDirectory() if fresh else nullcontext(workspace)) as place, opened(Path(place), create=True) as store, byte_bar(
+            file.name) as progress:
+        who = local_lead() if dry_run and person is None else actor(store, person)
+        report = ingest.import_fer2013(store, who, file, ferplus=ferplus, name=name, licence=licence, dry_run=dry_run, progress=progress)
+        if not (dry_run or report.unchanged):
             auditing.run(store, who)
     _report(report, as_json)
 
 
 @importing.command("tags")
-def import_tags(file: Path, source: Annotated[str, typer.Option(help="The source whose rows are tagged.")] = "fer2013",
+def import_tags(file: Path, source: Annotated[str, typer.Option(help="The source whose rows are tagged.")] = "fer2013", dry_run: DryRun = False,
                 workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
-    """Import perceived age and gender (csv_row, age_group, gender) onto rows that are here."""
+    """Import perceived age and gender (csv_row, age_group, gender), or FER+ votes (fer2013new.csv), onto rows that are here."""
     with opened(workspace) as store:
-        _report(ingest.import_tags(store, actor(store, person), file, source=source), as_json)
+        _report(ingest.import_tags(store, actor(store, person), file, source=source, dry_run=dry_run), as_json)
 
 
 Source = Annotated[str, typer.Option("--name", help="Name of the source in this workspace.")]
@@ -263,7 +281,6 @@ Note = Annotated[str | None, typer.Option(help="Anything else about the source."
 Resize = Annotated[str, typer.Option(help=f"Filter that makes pictures 48x48: {', '.join(images.RESIZE)}.")]
 Fit = Annotated[str, typer.Option(help="squash, pad with mid gray, or crop the middle square.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Only a part of the source: nothing that is missing is marked as gone.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come in and write nothing.")]
 
 
 def _import(path: Path, about: ingest.Provenance, map_name: str | None, method: ingest.Method, dry_run: bool, workspace: Path, person: str | None,
@@ -290,7 +307,7 @@ def _import(path: Path, about: ingest.Provenance, map_name: str | None, method: 
         if len(lines) > 20:
             say(f"... and {len(lines) - 20:,} more")
     if dry_run:
-        show(pd.DataFrame(report.labels, columns=["label", "class", "rows"]).fillna("-"), False)
+        _preview(report.labels)
     show(report.sentence(), False)
 
 
@@ -311,12 +328,13 @@ def import_listing(file: Path, pictures: Annotated[Path, typer.Option("--images"
                    label_column: Annotated[str | None, typer.Option(help="Column of labels.")] = None,
                    split_column: Annotated[str | None, typer.Option(help="Column of splits.")] = None,
                    box_columns: Annotated[str | None, typer.Option(help="Face box to crop to: four columns left,top,width,height.")] = None,
+                   box_corners: Annotated[bool, typer.Option("--box-corners", help="The last two of them are right,bottom (ExpW).")] = False,
                    unlisted: Annotated[bool, typer.Option("--unlisted", help="Also take pictures that no line names, without a label.")] = False,
                    authors: Authors = None, organisation: Organisation = None, licence: Licence = None, url: Url = None, note: Note = None,
                    resize: Resize = "bilinear", fit: Fit = "squash", partial: Partial = False, dry_run: DryRun = False,
                    workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """Import the pictures that a CSV, TSV or blank-separated list names, with its labels."""
-    columns = ingest.Columns(image_column, label_column, split_column, ingest.box_of(box_columns))
+    columns = ingest.Columns(image_column, label_column, split_column, ingest.box_of(box_columns), box_corners)
     _import(pictures, ingest.Provenance(name, authors, organisation, licence, url, note), label_map, ingest.Method(resize, fit), dry_run, workspace,
             person, as_json, list_file=file, columns=columns, split=split, unlisted=unlisted, partial=partial)
 
@@ -324,27 +342,29 @@ def import_listing(file: Path, pictures: Annotated[Path, typer.Option("--images"
 @app.command()
 def label(file: Path, source: Annotated[str | None, typer.Option(help="Look faces up in this source only; rows need it.")] = None,
           origin: Annotated[str | None, typer.Option(help="Who these votes are of; default: the name of the file.")] = None,
-          by: Annotated[str | None, typer.Option("--as", help="Record label events of this person (id) instead of imported votes.")] = None,
+          by: Annotated[str | None, typer.Option(help="Record label events of this person (id) instead of imported votes.")] = None,
           field: Annotated[str, typer.Option(help="What is answered.")] = "expression",
           flag: Annotated[str | None, typer.Option(help="The file lists faces with this flag, such as dark.")] = None,
           label_map: MapName = None, image_column: Annotated[str | None, typer.Option(help="Column of file names.")] = None,
-          label_column: Annotated[str | None, typer.Option(help="Column of labels.")] = None, workspace: Where = DEFAULT,
-          as_json: AsJson = False) -> None:
+          label_column: Annotated[str | None, typer.Option(help="Column of labels.")] = None, dry_run: DryRun = False, workspace: Where = DEFAULT,
+          person: As = None, as_json: AsJson = False) -> None:
     """Bring in labels made elsewhere: a CSV or text of file names, rows or sample ids with labels, or Label Studio's JSON."""
     with opened(workspace) as store:
-        report = ingest.import_labels(store, actor(store, None), file, source=source, origin=origin, by=people.find(store, by) if by else None,
+        report = ingest.import_labels(store, actor(store, person), file, source=source, origin=origin, by=people.find(store, by) if by else None,
                                       asks=field, flag=flag, label_map=ingest.find_map(label_map, store) if label_map else None,
-                                      columns=ingest.Columns(image_column, label_column))
+                                      columns=ingest.Columns(image_column, label_column), dry_run=dry_run)
     for line, reason, name in report.rejected[:20]:
         say(f"rejected line {line}: {name}: {reason}")
-    show({"origin": report.origin, "read": report.read, "votes_added": report.votes_added, "events": report.events, "rejected": [
+    if dry_run and not as_json:
+        _preview(report.labels)
+    show({"origin": report.origin, "dry_run": dry_run, "read": report.read, "votes_added": report.votes_added, "events": report.events, "rejected": [
         {"line": n, "file": name, "reason": why} for n, why, name in report.rejected]} if as_json else report.sentence(), as_json)
 
 
 @app.command()
-def audit(quick: Annotated[bool, typer.Option("--quick", help="Leave out near duplicates and non-faces.")] = False, workspace: Where = DEFAULT,
+def audit(quick: Annotated[bool, typer.Option("--quick", help="Leave out near duplicates and candidates.")] = False, workspace: Where = DEFAULT,
           person: As = None, as_json: AsJson = False) -> None:
-    """Find duplicates and near duplicates, conflicts, leaks between splits, dark, bright, flat and blurred faces, non-faces, divided votes."""
+    """Find duplicates, conflicts, leaks between splits, dark, flat and blurred faces, candidates for non-face and extreme pose, divided votes."""
     with opened(workspace) as store, tqdm(total=100, unit="%", file=sys.stderr, leave=False, bar_format="{desc} {percentage:3.0f}% {elapsed}") as bar:
         def progress(what: str, share: float) -> None:
             bar.set_description_str(what, refresh=False)
@@ -565,7 +585,7 @@ def schemes_map(source: str, target: str, file: Annotated[Path, typer.Argument(h
                 preview: Annotated[bool, typer.Option("--preview", help="Say what it would do and save nothing.")] = False,
                 workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """Map the classes of one scheme to another, saved under the name in the file; no vote is touched."""
-    name, steps = scheme_book.read_map(versions.read_mapping(file))
+    name, steps = scheme_book.read_map(ingest.read_mapping(file))
     with opened(workspace) as store:
         who = actor(store, person)
         rows = scheme_book.map_preview(store, who, source, target, steps)
@@ -587,7 +607,7 @@ def train(model: Annotated[str, typer.Argument(help="A model, or a YAML / JSON f
         say(f"{version} is not approved: the run is marked exploratory")
     settings: dict[str, object] = {"model": model}
     if model.endswith((".yaml", ".yml", ".json")):
-        settings = versions.read_mapping(Path(model))
+        settings = ingest.read_mapping(Path(model))
     settings |= {"version_id": version}
     if folds:
         settings |= {"protocol": "k_fold", "folds": folds}

@@ -109,7 +109,6 @@ class Filter:
     genders: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
-    group: str | None = None
     relabelled: bool | None = None
 
 

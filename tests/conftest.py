@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 from helpers import ANNOTATOR, LEAD, REVIEWER, SECOND_LEAD, fer_line, some_faces, write_fer
+from hypothesis import HealthCheck, settings
 
 from fercore import demo
 from fercore.domain import Workspace
 from fercore.store import Store
 from fercore.store import people as people_table
+
+# How fast examples are drawn says how busy the machine is, nothing about the product.
+settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_machine")
 
 
 @pytest.fixture

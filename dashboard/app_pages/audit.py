@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from dashboard import access, audit_views, cache
+from dashboard import access, audit_views, cache, tasks
+from dashboard.state import session
 from fercore import audit
 from fercore.domain import Permission
 from fercore.errors import FerError
@@ -14,21 +15,27 @@ st.title("Audit")
 if not cache.options()["sources"]:
     access.no_faces_yet()
 state = cache.audit_state()
-if person.may(Permission.IMPORT):
-    with st.container(horizontal=True, vertical_alignment="center"):
-        started = st.button("Run the audit", type="primary", icon=":material/troubleshoot:")
-        st.caption(f"{state.stale:,} images have not been compared with the others yet." if state.stale else "Every image has been looked at.")
-    if started:
-        bar = st.progress(0.0, "Starting")
-        try:
-            audit.run(cache.store(), person, deep=True, progress=lambda what, share: bar.progress(share, what))
-        except FerError as error:
-            st.error(str(error), icon=":material/error:")
-        else:
-            st.rerun()
+if said := session().said:
+    (st.error if said[0] == "error" else st.success)(access.plain(said[1]), icon=":material/error:" if said[0] == "error" else ":material/check:")
+    session().said = None
 kinds = audit.kinds_for(person)
 wanted = st.query_params.get("kind")
+if person.may(Permission.IMPORT):
+    if tasks.shown("audit"):
+        tasks.dismiss("audit")
+    if wanted not in kinds and not tasks.running("audit"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            started = st.button("Run the audit", type="primary", icon=":material/troubleshoot:")
+            st.caption(f"{state.stale:,} images have not been compared with the others yet." if state.stale else "Every image has been looked at.")
+        if started:
+            store = cache.store()
+            try:
+                tasks.start("audit", "Audit", person, lambda progress: audit.run(store, person, deep=True, progress=progress))
+            except FerError as error:  # somebody else was faster
+                st.error(access.plain(str(error)), icon=":material/error:")
+            else:
+                st.rerun()
 if wanted in kinds:
     audit_views.one(person, wanted, state)
 else:
-    audit_views.cards(kinds, state)
+    audit_views.cards(person, kinds, state)

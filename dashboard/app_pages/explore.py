@@ -1,15 +1,12 @@
 """Filter faces, see them, see how they are distributed."""
 
-import math
-
 import streamlit as st
 
-from dashboard import access, cache, explore_views, faces
+from dashboard import access, cache, explore_views
 from fercore.audit import FROM_VOTES, KINDS
-from fercore.domain import Filter, Order, Permission
+from fercore.domain import Filter, Permission
 from fercore.schemes import AGE_BANDS, CANNOT_TELL, FER7, FLAGS, GENDERS
 
-PAGE = 60
 person = access.actor()
 person.require(Permission.LOOK)
 
@@ -25,6 +22,9 @@ def pick(label: str, values: list[str], key: str, names: dict[str, str] | None =
     return tuple(st.multiselect(label, values, key=key, bind="query-params", placeholder="any", format_func=lambda v: (names or {}).get(v, v)))
 
 
+head = st.container(horizontal=True, vertical_alignment="center")
+view = head.segmented_control("View", list(explore_views.VIEWS), default="Faces", required=True, key="view", bind="query-params",
+                              label_visibility="collapsed", on_change=explore_views.close)
 left, right = st.columns([1, 4], gap="medium")
 with left:
     groups = {**{c.class_id: c.name for c in (*AGE_BANDS.classes, *GENDERS.classes)}, CANNOT_TELL: "Cannot tell", "not_tagged": "Not tagged"}
@@ -43,21 +43,8 @@ with left:
         relabelled=True if informed and st.toggle("Only relabelled", key="relabelled", bind="query-params") else None,
     )
 with right:
-    view = st.segmented_control("View", ["Faces", *explore_views.VIEWS], default="Faces", required=True, key="view", bind="query-params",
-                                label_visibility="collapsed")
-    second, third, fourth = st.columns([3, 4, 3], vertical_alignment="center")
-    total = cache.count(chosen)
-    if view == "Faces":
-        order = second.selectbox("Order", list(Order), key="order", bind="query-params", label_visibility="collapsed")
-        last = max(1, math.ceil(total / PAGE))
-        number = fourth.number_input(f"Page, 1 to {last:,}", 1, last, key="page", bind="query-params", label_visibility="collapsed",
-                                     help=f"Page, 1 to {last:,}")
-        start = (number - 1) * PAGE
-        if total:
-            third.markdown(f"**{start + 1:,}–{min(start + PAGE, total):,}** of **{total:,}** faces, page")
-            faces.wall(cache.page(person, chosen, order, start, PAGE), key="grid")
-        else:
-            st.info("No face matches all of these filters. Clear one of them.", icon=":material/filter_alt_off:")
+    head.markdown(f"**{len(cache.members(chosen)):,}** faces")
+    if cache.members(chosen).empty:
+        st.info("No face matches all of these filters. Clear one of them.", icon=":material/filter_alt_off:")
     else:
-        third.markdown(f"**{total:,}** faces")
         explore_views.VIEWS[view](person, chosen)

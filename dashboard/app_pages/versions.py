@@ -24,6 +24,9 @@ def freeze_dialog() -> None:
     name = st.text_input("Name", "fer7", max_chars=60)
     labels = st.radio("Labels", ["current", "given"], horizontal=True, captions=["annotators' plurality, else as given", "as the source says"])
     flags = st.multiselect("Exclude faces flagged as", list(FLAGS), ["non_face"], format_func=lambda f: FLAGS[f][0])
+    excluded = st.checkbox("Exclude faces that somebody left out, with a reason", True)
+    gone = st.checkbox("Exclude faces whose file is no longer in its source", True)
+    brighten = st.checkbox("Brighten the faces that are marked for it; the copies in the version only", False)
     conflicts = st.checkbox("Exclude identical faces with different labels", True)
     duplicates = st.radio("Identical faces", ["keep_one", "keep_all"], horizontal=True,
                           format_func={"keep_one": "keep one", "keep_all": "keep all, in one split"}.__getitem__)
@@ -32,7 +35,8 @@ def freeze_dialog() -> None:
     seed = st.number_input("Seed", 0, 2**31, 0)
     if st.button("Freeze and submit for review", type="primary"):
         try:
-            recipe = versions.Recipe(labels=labels, exclude_flags=tuple(flags), drop_conflicting=conflicts, duplicates=duplicates,
+            recipe = versions.Recipe(labels=labels, exclude_flags=tuple(flags), drop_excluded=excluded, drop_gone=gone,
+                                     transforms=("brighten",) if brighten else (), drop_conflicting=conflicts, duplicates=duplicates,
                                      split=split, seed=seed)
             with st.spinner("Building the version"):
                 made = versions.freeze(cache.store(), person, recipe, name)

@@ -2,20 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from fercore.audit.checks import CHECKS, FROM_VOTES, KINDS, METHOD, Check, fences, measure
+from fercore.audit.checks import CHECKS, FROM_VOTES, KINDS, MEASURE_BLOCK, METHOD, RANK_BOUND, RANKED, Check, fences, measure
 from fercore.domain import Permission, Person
 from fercore.errors import BadInput, NotFound
 from fercore.store import Store, findings, samples
 
-__all__ = ["CHECKS", "FROM_VOTES", "KINDS", "Check", "Progress", "State", "bound_of", "faces_of", "five_numbers", "groups_of", "kinds_for",
-           "measured", "run", "set_bound", "stale", "state"]
+__all__ = ["CHECKS", "FROM_VOTES", "KINDS", "Check", "Progress", "State", "bound_of", "calibration", "faces_of", "five_numbers", "groups_of",
+           "kinds_for", "learned", "measured", "run", "set_bound", "stale", "state"]
 
-BLOCK = 8192  # images measured at a time
+_LEARNED = "learned"  # ends the method of a score that is no mere rank
 Progress = Callable[[str, float], None]  # what is being done, and the share of all that is done
 
 
@@ -23,7 +25,7 @@ def run(store: Store, actor: Person, *, deep: bool = False, progress: Progress =
     """Audits what is new, settles the findings anew, and returns the summary (kind, n_samples, n_groups, recorded_at).
 
     Args:
-        deep: also what needs all pairs of faces or a trained model; half a minute for 32,000 faces. Without it those findings stay as they are.
+        deep: also what needs all pairs of faces or a trained model; a minute for 32,000 faces. Without it those findings stay as they are.
 
     Raises:
         NotAllowed: the actor may not audit.
@@ -32,7 +34,7 @@ def run(store: Store, actor: Person, *, deep: bool = False, progress: Progress =
     _measure(store, progress)
     if deep:
         _compare(store, progress)
-        _look_for_non_faces(store, progress)
+        _score(store, progress)
     progress("Settling the findings", 0.98)
     kinds = [k for k, c in CHECKS.items() if deep or not c.deep]
     findings.settle(store, kinds, pd.concat([f for f in (_found(store, k) for k in kinds) if len(f)] or [pd.DataFrame()], ignore_index=True))
@@ -42,7 +44,45 @@ def run(store: Store, actor: Person, *, deep: bool = False, progress: Progress =
 
 def bound_of(store: Store, kind: str) -> float | None:
     """The bound of a kind: the one that somebody set, else the default."""
-    return findings.bounds(store).get(kind, _check(kind).bound)
+    _check(kind)
+    return _bounds(store).get(kind)
+
+
+def learned(store: Store, kind: str) -> bool:
+    """Whether the score of non-faces, artificial pictures or extreme poses is a probability learned from answers, and no mere rank."""
+    return (findings.measured_by(store, kind)[0] or "").endswith(_LEARNED)
+
+
+def calibration(store: Store, actor: Person, kind: str) -> pd.DataFrame:
+    """What each bound of the slider would do: bound, recall, precision, flagged (share of the images), each 0-1, the least bound first.
+
+    Near duplicates: recall and precision on edited copies of 300 faces of this workspace; a pair of two photographs of the workspace itself counts as
+    wrong. Scores learned from answers: against these answers, each picture scored by a model that had not seen it. Else, and where nothing is
+    found, recall and precision are NaN. Without rows for a kind without a bound.
+
+    Raises:
+        NotAllowed: the kind tells what others answered. NotFound.
+    """
+    _open_to(actor, kind)
+    check = _check(kind)
+    low, high, step = check.slider
+    bounds = np.round(np.arange(low, high + step / 2, step), 4) if check.bound is not None else np.zeros(0)
+    recall = precision = np.full(len(bounds), np.nan)
+    ids, measures = samples.image_ids(store), measured(store, actor, kind)
+    if kind == "near_duplicate" and ids:
+        from fercore.audit import near
+
+        some = np.random.default_rng(0).permutation(len(ids))[:300]
+        recall, precision = near.calibration(samples.pixels(store, [ids[i] for i in some]), bounds)
+    elif kind in RANKED and learned(store, kind):
+        known = measures.merge(findings.answers(store, kind).dropna())
+        yes, found = known["share"].to_numpy() >= 0.5, known["value"].to_numpy()[:, None] > bounds
+        hits = (found & yes[:, None]).sum(axis=0)
+        recall, precision = hits / yes.sum(), hits / np.where(found.any(axis=0), found.sum(axis=0), np.nan)
+    values = measures["value"].to_numpy(float)
+    below = np.searchsorted(values, bounds, side="left" if check.below or kind == "near_duplicate" else "right")
+    return pd.DataFrame({"bound": bounds, "recall": recall, "precision": precision,
+                         "flagged": (below if check.below else len(values) - below) / max(len(ids), 1)})
 
 
 def set_bound(store: Store, actor: Person, kind: str, bound: float) -> None:
@@ -86,10 +126,9 @@ class State:
 
 
 def state(store: Store) -> State:
-    found, set_by_people = findings.summary(store), findings.bounds(store)
+    found = findings.summary(store)
     counts = zip(found["n_samples"].tolist(), found["n_groups"].tolist(), strict=True)
-    return State(dict(zip(found["kind"], counts, strict=True)), findings.of_set(store),
-                 {k: set_by_people.get(k, c.bound) for k, c in CHECKS.items() if c.bound is not None}, stale(store), five_numbers(store))
+    return State(dict(zip(found["kind"], counts, strict=True)), findings.of_set(store), _bounds(store), stale(store), five_numbers(store))
 
 
 def kinds_for(actor: Person) -> list[str]:
@@ -121,6 +160,12 @@ def measured(store: Store, actor: Person, kind: str) -> pd.DataFrame:
     return findings.values(store, name) if name else pd.DataFrame({"image_id": [], "value": []})
 
 
+def _bounds(store: Store) -> dict[str, float]:
+    """The bound of every kind that has one."""
+    default = {k: RANK_BOUND if k in RANKED and not learned(store, k) else c.bound for k, c in CHECKS.items() if c.bound is not None}
+    return default | findings.bounds(store)
+
+
 def _open_to(actor: Person, kind: str) -> None:
     actor.require(Permission.LOOK)
     if _check(kind).from_votes:
@@ -136,9 +181,9 @@ def _check(kind: str) -> Check:
 def _measure(store: Store, progress: Progress) -> None:
     names = list(measure(np.zeros((0, 48, 48), np.uint8)))
     ids = findings.unmeasured(store, names, METHOD)
-    for start in range(0, len(ids), BLOCK):
+    for start in range(0, len(ids), MEASURE_BLOCK):
         progress("Measuring the pixels", 0.1 * start / len(ids))
-        part = ids[start:start + BLOCK]
+        part = ids[start:start + MEASURE_BLOCK]
         findings.save_measures(store, part, measure(samples.pixels(store, part)), METHOD)
 
 
@@ -156,21 +201,21 @@ def _compare(store: Store, progress: Progress) -> None:
                                          "similarity": found.similarity.astype(float), "mirrored": found.mirrored}), sorted(new), near.METHOD)
 
 
-def _look_for_non_faces(store: Store, progress: Progress) -> None:
-    from fercore.audit import near, non_face
+def _score(store: Store, progress: Progress) -> None:
+    from fercore.audit import near, ranks
 
-    votes = findings.non_face_votes(store)
-    shares = votes["share"].to_numpy(float)
-    stands = f"{non_face.METHOD} {len(votes)} {np.isfinite(shares).sum()} {np.nansum(shares):.3f}"
-    if not len(votes) or findings.measured_by(store, "non_face") == (stands, len(votes)):
+    asked = {kind: findings.answers(store, kind) for kind in RANKED}
+    stands = {kind: f"{ranks.METHOD} {len(a)} {a['share'].count()} {a['share'].sum():.3f}" for kind, a in asked.items()}
+    due = [kind for kind, a in asked.items() if len(a) and not (findings.measured_by(store, kind)[0] or "").startswith(stands[kind])]
+    if not due:
         return
-    progress("Looking for what is no face", 0.72)
-    ids = votes["image_id"].tolist()
-    place = {image: i for i, image in enumerate(ids)}
-    pairs = findings.near_pairs(store, near.FLOOR)
-    groups = near.groups([place[i] for i in pairs["image_a"]], [place[i] for i in pairs["image_b"]], len(ids))
-    found = non_face.scores(samples.pixels(store, ids), shares, groups)
-    findings.save_measures(store, ids, {"non_face": found.share}, stands)
+    ids = asked[due[0]]["image_id"].tolist()
+    pixels = samples.pixels(store, ids)
+    groups, features = _near_groups(store, near.FLOOR, ids), cache(lambda: ranks.features(pixels))
+    for done, kind in enumerate(due):
+        progress(f"Ranking candidates: {KINDS[kind].lower()}", 0.7 + 0.28 * done / len(due))
+        found = ranks.scores(kind, pixels, asked[kind]["share"].to_numpy(float), groups, features)
+        findings.save_measures(store, ids, {kind: found.score}, f"{stands[kind]} {_LEARNED if found.learned else 'rank'}")
 
 
 def _found(store: Store, kind: str) -> pd.DataFrame:
@@ -193,17 +238,19 @@ def _found(store: Store, kind: str) -> pd.DataFrame:
 
 
 def _near(store: Store, kind: str) -> pd.DataFrame:
-    from fercore.audit import near
-
     bound = bound_of(store, "near_duplicate")
     assert bound is not None
     pairs = findings.near_pairs(store, bound)
     ids = sorted({*pairs["image_a"], *pairs["image_b"]})
-    place = {image: i for i, image in enumerate(ids)}
-    first, second = ([place[i] for i in pairs[side]] for side in ("image_a", "image_b"))
-    group = near.groups(first, second, len(ids))
-    best = np.zeros(len(ids))
-    for side in (first, second):
-        np.maximum.at(best, side, pairs["similarity"].to_numpy(float))
-    leader = {g: i for i, g in reversed(list(zip(ids, group.tolist(), strict=True)))}
-    return findings.of_groups(store, kind, ids, [leader[g] for g in group.tolist()], best.tolist(), across=kind == "near_cross_split")
+    group = pd.Series(_near_groups(store, bound, ids), ids)
+    best = pd.concat([pairs.set_index(side)["similarity"] for side in ("image_a", "image_b")]).groupby(level=0).max()
+    leader = pd.Series(ids, ids).groupby(group).transform("first")
+    return findings.of_groups(store, kind, ids, leader.tolist(), best.reindex(ids).tolist(), across=kind == "near_cross_split")
+
+
+def _near_groups(store: Store, above: float, ids: list[str]) -> npt.NDArray[np.int64]:
+    """int [n]: which group of near duplicates each of these images is in; alone where it has none."""
+    from fercore.audit import near
+
+    pairs, place = findings.near_pairs(store, above), {image: i for i, image in enumerate(ids)}
+    return near.groups([place[i] for i in pairs["image_a"]], [place[i] for i in pairs["image_b"]], len(ids))

@@ -39,6 +39,7 @@ class Campaign(BaseModel):
             whose candidates are the faces with `finding`.
         votes: answers wanted for each face, 1 to 50.
         label, finding, source, split: narrow the faces; None means any.
+        images: ids of hand-picked faces; empty means any.
         members: ids of people; empty means everyone.
         priority: what comes first: faces on whose label votes are spread (entropy), on which the run disagrees with the current label
             (disagreement, weighted by its confidence), of rare classes (rarity), or with the highest score of the finding (finding).
@@ -59,6 +60,7 @@ class Campaign(BaseModel):
     finding: str | None = None
     source: str | None = None
     split: str | None = None
+    images: tuple[str, ...] = Field(default=(), max_length=5000)
     members: tuple[str, ...] = ()
     priority: Priority = "none"
     run_id: str | None = None
@@ -167,6 +169,8 @@ def save(store: Store, actor: Person, campaign: Campaign | dict[str, Any], campa
                                *(("member", m, [p.person_id for p in people.everyone(store)]) for m in made.members)):
         if value is not None and value not in known:
             raise BadInput(f"Unknown {name}", f"{value!r} does not occur", f"Choose from {', '.join(known) or 'nothing: there is none'}")
+    if campaign_id is None and (lost := set(made.images) - labels.known_images(store, list(made.images))):
+        raise BadInput("Unknown face", f"{min(lost)[:12]} is not in this workspace")
     campaign_id = campaign_id or slug(made.name)
     table.save(store, actor, campaign_id, made.model_dump_json(), state)
     return campaign_id
@@ -188,7 +192,7 @@ def ask(store: Store, actor: Person, campaign_id: str, campaign: Campaign) -> As
     blind = bool(campaign.claim) and bool(schemes) and not actor.may(Permission.READ_RESULTS)
     return Ask(campaign_id, tuple(asked), campaign.votes, grid=bool(campaign.claim), claim=campaign.claim, claimed_by=campaign.claimed_by,
                run_id=campaign.run_id, label=campaign.label, finding=campaign.finding, source=campaign.source, split=campaign.split,
-               least_votes=2 if blind else 0, priority=campaign.priority, random_share=campaign.random_share,
+               images=campaign.images, least_votes=2 if blind else 0, priority=campaign.priority, random_share=campaign.random_share,
                examples=tuple(sorted({i for s in schemes for i in book.example_images(store, s.scheme_id)})), gold_share=campaign.gold_share,
                repeat_share=campaign.repeat_share, repeat_hours=campaign.repeat_hours)
 

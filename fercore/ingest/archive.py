@@ -10,14 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from fercore.errors import BadInput
-from fercore.ingest.files import readable
+from fercore.ingest.files import Header, readable
 from fercore.ingest.folder import Files, Member, Refused, hidden, read_folder, shown
 from fercore.ingest.images import MAX_BYTES
 
 MAX_TOTAL = 200 << 30  # bytes that all members may unpack to
 MAX_MEMBERS = 5_000_000
-_LONGEST_NAME = 1 << 16
-_EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _Read = Callable[[], bytes]
 
 
@@ -36,14 +34,14 @@ def opened(path: Path) -> Iterator[Files]:
             with zipfile.ZipFile(path) as packed:
                 yield Files(path.name, "zip", *_checked(path, _zip(packed)))
         else:
-            with tarfile.open(path, "r:*", tarinfo=_Header, errors="surrogateescape") as tape:
+            with tarfile.open(path, "r:*", tarinfo=Header, errors="surrogateescape") as tape:
                 yield Files(path.name, "tar", *_checked(path, _tar(tape)))
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
         raise BadInput("Not a folder, ZIP or TAR", f"{path.name}: {error}", "Name a folder or an archive of pictures") from error
 
 
 def _checked(path: Path, found: Iterator[tuple[str, int, str | None, _Read]]) -> tuple[list[Member], list[Refused]]:
-    members, refused, total = list[Member](), list[Refused](), 0
+    members, refused, total, seen = list[Member](), list[Refused](), 0, set[str]()
     for name, size, reason, read in found:
         total += size
         if total > MAX_TOTAL or len(members) + len(refused) >= MAX_MEMBERS:
@@ -55,6 +53,9 @@ def _checked(path: Path, found: Iterator[tuple[str, int, str | None, _Read]]) ->
         elif not reason and size > MAX_BYTES:
             reason = f"larger than {MAX_BYTES >> 20} MiB"
         name = "/".join(p for p in parts if p not in ("", "."))
+        if name in seen:
+            reason = reason or "a second file of this name"
+        seen.add(name)
         if reason:
             refused.append(Refused(shown(name), reason))
         elif not hidden(name):
@@ -78,17 +79,6 @@ def _unzip(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise BadInput(f"damaged in the archive: {error}") from error
     return data
-
-
-class _Header(tarfile.TarInfo):
-    """Refuses headers that would fill the memory before a member is looked at."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
-        found = super().frombuf(buf, encoding, errors)
-        if found.type in _EXTENSIONS and found.size > _LONGEST_NAME:
-            raise BadInput("The archive cannot be read", f"One of its headers has {found.size:,} bytes", "Pack it anew")
-        return found
 
 
 def _tar(tape: tarfile.TarFile) -> Iterator[tuple[str, int, str | None, _Read]]:

@@ -1,14 +1,14 @@
-"""FER-2013 as the original CSV (`emotion,pixels,Usage`), plain or gzipped, with FER+ votes joined by row."""
+"""FER-2013 as the original CSV (`emotion,pixels,Usage`), also gzipped or in a ZIP or TAR, with FER+ votes joined by row."""
 
 import csv
-import gzip
 import hashlib
-import io
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,13 @@ from uuid_utils import uuid7
 
 from fercore.domain import SIDE, Permission, Person, Pixels, image_id, sample_id, slug
 from fercore.errors import BadInput, Conflict
-from fercore.ingest.files import readable, refusing
+from fercore.ingest.files import readable, refusing, unpacked
 from fercore.schemes import FER7, FERPLUS_COLUMNS
-from fercore.store import Store, samples
+from fercore.store import Store, samples, sources
+from fercore.store.connection import Writer
 
+KIND = "fer2013 csv"  # of a source
+_JOINED = "FER+ is joined by row: give the file it was made for"
 USAGES = ("Training", "PublicTest", "PrivateTest")
 BATCH = 4096  # rows held in memory at a time: about 10 MB of pixels
 _LONGEST_LINE = 32_768  # bytes; 2,304 numbers of three digits take 9,216
@@ -42,14 +45,24 @@ class Rejected:
     reason: str
 
 
+class DryRun(Exception):
+    """Raised at the end of a transaction that is not meant to last."""
+
+
 @dataclass
 class ImportReport:
-    """What an import did. `rejected` holds (row, line, reason)."""
+    """What an import did, or with `dry_run` would do.
+
+    Attributes:
+        labels: (text, class id, rows). rejected: (row, line, reason).
+    """
 
     source_id: str
+    dry_run: bool = False
     read: int = 0
     added: int = 0
     votes_added: int = 0
+    labels: list[tuple[str, str, int]] = field(default_factory=list)
     rejected: list[tuple[int, int, str]] = field(default_factory=list)
 
     @property
@@ -57,10 +70,10 @@ class ImportReport:
         return not self.added and not self.votes_added
 
     def sentence(self) -> str:
-        out = f"{self.read:,} rows read, {self.added:,} added, {len(self.rejected):,} rejected"
-        if self.votes_added:
-            out += f", {self.votes_added:,} imported votes"
-        return f"Nothing changed: all {self.read - len(self.rejected):,} rows of {self.source_id} are here already" if self.unchanged else out
+        if self.unchanged:
+            return f"Nothing changed: all {self.read - len(self.rejected):,} rows of {self.source_id} are here already"
+        return f"{self.read:,} rows read, {self.added:,} added, {len(self.rejected):,} rejected" + (
+            f", {self.votes_added:,} imported votes" if self.votes_added else "") + ("; nothing was written" if self.dry_run else "")
 
 
 def check(path: Path, ferplus: Path | None = None) -> None:
@@ -72,10 +85,13 @@ def check(path: Path, ferplus: Path | None = None) -> None:
 
 
 def import_fer2013(store: Store, actor: Person, path: Path, *, ferplus: Path | None = None, name: str = "fer2013",
-                   licence: str | None = None, progress: Progress = lambda done, total: None) -> ImportReport:
+                   licence: str | None = None, dry_run: bool = False, progress: Progress = lambda done, total: None) -> ImportReport:
     """Imports a FER-2013 CSV in one transaction; rows that cannot be used are reported, the rest come in.
 
     Importing the same file again changes nothing. Votes are joined by row number, never by image name.
+
+    Args:
+        dry_run: say what would come in; nothing stays. progress: gets (bytes read, bytes); what it raises cancels the import.
 
     Raises:
         BadInput: not such a file, cut short, or the votes do not belong to it.
@@ -84,11 +100,10 @@ def import_fer2013(store: Store, actor: Person, path: Path, *, ferplus: Path | N
     """
     actor.require(Permission.IMPORT)
     votes = read_ferplus(ferplus) if ferplus else None
-    report, import_id = ImportReport(slug(name)), str(uuid7())
-    digest = hashlib.sha256()
-    with store.write("samples") as w:
+    report, import_id = ImportReport(slug(name), dry_run), str(uuid7())
+    digest, counts = hashlib.sha256(), Counter[str]()
+    with suppress(DryRun), store.write("samples") as w:
         batch: list[FerRow] = []
-        vote_rows: list[tuple[str, str, int]] = []
 
         def flush() -> None:
             table = _arrow(report.source_id, batch)
@@ -98,23 +113,16 @@ def import_fer2013(store: Store, actor: Person, path: Path, *, ferplus: Path | N
                 raise Conflict(f"Source {report.source_id} holds other data", f"Row {row} of {path.name} differs in its {what}",
                                "Import it under another name with --name")
             report.added += samples.insert(w, table, import_id)
-            if votes:
-                ids = table["sample_id"].to_pylist()
-                for key, r in zip(ids, batch, strict=True):
-                    vote_rows.extend((key, value, int(n)) for value, n in zip(FERPLUS_COLUMNS.values(), votes.counts[r.row], strict=True) if n)
             batch.clear()
 
+        rows = 0
         for item in read_fer2013(path, digest, progress):
             report.read += 1
+            rows = item.row + 1
             if isinstance(item, Rejected):
                 report.rejected.append((item.row, item.line, item.reason))
                 continue
-            if votes and item.row < len(votes.usages) and votes.usages[item.row] != item.usage:
-                raise BadInput("The votes belong to another file", f"Row {item.row} is {item.usage} in {path.name} but "
-                               f"{votes.usages[item.row]} in {votes.name}", "FER+ is joined by row: give the file it was made for")
-            if votes and item.row >= len(votes.usages):
-                raise BadInput("The votes belong to another file", f"{votes.name} ends after {len(votes.usages):,} rows; {path.name} "
-                               "has more", "FER+ is joined by row: give the file it was made for")
+            counts[item.label] += 1
             batch.append(item)
             if len(batch) == BATCH:
                 flush()
@@ -125,24 +133,63 @@ def import_fer2013(store: Store, actor: Person, path: Path, *, ferplus: Path | N
         if len(report.rejected) == report.read:
             _, line, reason = report.rejected[0]
             raise BadInput("No row could be used", f"{path}, line {line}: {reason}", "Give the original fer2013.csv")
-        if votes and votes.total > report.read:
-            raise BadInput("The votes belong to another file", f"{votes.name} has {votes.total:,} rows, {path.name} {report.read:,}",
-                           "FER+ is joined by row: give the file it was made for")
-        if vote_rows:
-            keys, values, counts = zip(*vote_rows, strict=True)
-            table = pa.table({"sample_id": keys, "origin": ["ferplus"] * len(keys), "field": ["expression"] * len(keys), "value": values,
-                              "votes": pa.array(counts, pa.int32())})
-            if samples.other_votes(w, table):
-                raise Conflict(f"{report.source_id} holds other votes", f"{votes.name if votes else ''} differs from the FER+ votes that are here",
-                               "Import the faces under another name with --name to keep both")
-            report.votes_added = samples.insert_votes(w, table)
+        report.labels = [(str(number), class_id, counts[class_id]) for number, class_id in enumerate(FER7.ids) if counts[class_id]]
+        if votes:
+            report.votes_added = _add_votes(w, report.source_id, votes, rows)
+        if dry_run:
+            raise DryRun
         if not report.unchanged or not samples.imported_before(w, report.source_id, digest.hexdigest()):
             samples.record_import(w, {
-                "import_id": import_id, "source_id": report.source_id, "kind": "fer2013 csv", "file_name": path.name,
+                "import_id": import_id, "source_id": report.source_id, "kind": KIND, "file_name": path.name,
                 "file_sha256": digest.hexdigest(), "licence": licence, "rows_read": report.read, "rows_added": report.added,
                 "rows_rejected": len(report.rejected), "votes_added": report.votes_added, "person_id": actor.person_id,
             }, report.rejected)
     return report
+
+
+def import_votes(store: Store, actor: Person, path: Path, *, source: str = "fer2013", dry_run: bool = False) -> ImportReport:
+    """FER+ votes onto the rows of a FER-2013 file that are here, in one transaction. The same again changes nothing.
+
+    Raises:
+        BadInput: no such file, its votes belong to another, or `source` is no FER-2013 file. Conflict: other votes are here. NotAllowed.
+    """
+    actor.require(Permission.IMPORT)
+    votes = read_ferplus(path)
+    report = ImportReport(slug(source), dry_run, votes.total)
+    with suppress(DryRun), store.write("samples", "labels") as w:
+        rows = sources.rows_read(w, report.source_id, KIND)
+        if not rows:
+            raise BadInput("Nothing to vote on", f"{report.source_id} is no FER-2013 file of this workspace",
+                           "Import that file first, or name --source")
+        report.votes_added = _add_votes(w, report.source_id, votes, rows)
+        if dry_run:
+            raise DryRun
+        if not report.unchanged:
+            samples.record_import(w, {"import_id": str(uuid7()), "source_id": report.source_id, "kind": "labels", "name": "ferplus",
+                                      "file_name": path.name, "rows_read": report.read, "rows_added": 0, "rows_rejected": 0,
+                                      "votes_added": report.votes_added, "person_id": actor.person_id}, [])
+    return report
+
+
+def _add_votes(w: Writer, source_id: str, votes: "FerPlus", rows: int) -> int:
+    """How many vote counts of a file of `rows` rows are new. Raises: BadInput: the votes belong to another file. Conflict: others are here."""
+    if votes.total != rows:
+        raise BadInput("The votes belong to another file", f"{votes.name} has {votes.total:,} rows, the faces {rows:,}", _JOINED)
+    found = list[tuple[str, str, int]]()
+    for key, row, usage in sources.places(w, source_id):
+        if row < rows and votes.usages[row] != usage:
+            raise BadInput("The votes belong to another file", f"Row {row} is {usage} here but {votes.usages[row]} in {votes.name}", _JOINED)
+        if row < rows:
+            found += [(key, value, int(n)) for value, n in zip(FERPLUS_COLUMNS.values(), votes.counts[row], strict=True) if n]
+    if not found:
+        return 0
+    keys, values, counts = zip(*found, strict=True)
+    table = pa.table({"sample_id": keys, "origin": ["ferplus"] * len(keys), "field": ["expression"] * len(keys), "value": values,
+                      "votes": pa.array(counts, pa.int32())})
+    if samples.other_votes(w, table):
+        raise Conflict(f"{source_id} holds other votes", f"{votes.name} differs from the FER+ votes that are here",
+                       "Import the faces under another name with --name to keep both")
+    return samples.insert_votes(w, table)
 
 
 def read_fer2013(path: Path, digest: "hashlib._Hash | None" = None, progress: Progress = lambda done, total: None,
@@ -153,13 +200,10 @@ def read_fer2013(path: Path, digest: "hashlib._Hash | None" = None, progress: Pr
         digest: is fed the decompressed bytes, so that a gzipped and a plain copy have one hash.
 
     Raises:
-        BadInput: not a CSV of this kind, empty, or a gzip that ends too early.
+        BadInput: not a CSV of this kind, empty, or a packed file that ends too early.
     """
-    with readable(path).open("rb") as raw, refusing(path):
+    with readable(path).open("rb") as raw, refusing(path), unpacked(path, raw) as lines:
         size = os.fstat(raw.fileno()).st_size
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        lines = io.BufferedReader(gzip.GzipFile(fileobj=raw) if packed else raw, 1 << 20)
         header = lines.readline(_LONGEST_LINE)
         if not header:
             raise BadInput("The file is empty", str(path), "Give the original fer2013.csv")
@@ -179,7 +223,7 @@ def read_fer2013(path: Path, digest: "hashlib._Hash | None" = None, progress: Pr
         progress(size, size)
 
 
-def _lines(stream: BinaryIO | io.BufferedReader) -> Iterator[bytes]:
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
     """Lines of bounded length; what is longer is cut, so that its row is rejected instead of filling the memory."""
     while line := stream.readline(_LONGEST_LINE):
         while not line.endswith(b"\n") and len(line) >= _LONGEST_LINE and (rest := stream.readline(_LONGEST_LINE)):

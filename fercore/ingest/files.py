@@ -2,12 +2,22 @@
 
 import csv
 import gzip
+import lzma
+import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, cast
+
+import yaml
 
 from fercore.errors import BadInput
+from fercore.ingest.folder import hidden
+
+_LONGEST_NAME = 1 << 16
+_EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 def readable(path: Path) -> Path:
@@ -24,9 +34,76 @@ def refusing(path: Path) -> Iterator[None]:
     """What reading a broken file raises, as BadInput."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadInput("The gzip file is cut short or damaged", f"{path}: {error}", "Fetch it again; nothing was imported") from error
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise BadInput("The packed file is cut short or damaged", f"{path}: {error}", "Fetch it again; nothing was imported") from error
     except csv.Error as error:
         raise BadInput("Not a CSV", f"{path}: {error}") from error
     except PermissionError as error:
         raise BadInput("The file cannot be read", f"{path}: permission denied") from error
+
+
+class Header(tarfile.TarInfo):
+    """Refuses headers of a TAR that would fill the memory before a member is looked at."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _EXTENSIONS and found.size > _LONGEST_NAME:
+            raise BadInput("The archive cannot be read", f"One of its headers has {found.size:,} bytes", "Pack it anew")
+        return found
+
+
+@contextmanager
+def unpacked(path: Path, raw: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The bytes of a file that may be gzipped, or the only CSV of a ZIP or TAR.
+
+    Args:
+        raw: the open file, whose place tells how much was read.
+
+    Raises:
+        BadInput: an archive with no CSV or with several, or one that needs a password. What reading a damaged file raises: see `refusing`.
+    """
+    begins = raw.read(4)
+    raw.seek(0)
+    if begins == b"PK\x03\x04":
+        with zipfile.ZipFile(raw) as archive:
+            name = _only_csv(path, archive.namelist())
+            try:
+                file = archive.open(name)
+            except RuntimeError as error:  # encrypted, or packed in a way that Python does not know
+                raise BadInput("The archive cannot be unpacked", f"{path.name}: {error}", "Give the CSV itself") from error
+            with file:
+                yield file
+    elif tarfile.is_tarfile(path):
+        with tarfile.open(path, tarinfo=Header) as listed:
+            name = _only_csv(path, [m.name for m in listed if m.isreg()])
+        with tarfile.open(fileobj=raw, mode="r|*", tarinfo=Header) as tape:
+            yield cast(IO[bytes], tape.extractfile(next(m for m in tape if m.name == name)))
+    elif begins[:2] == b"\x1f\x8b":
+        with gzip.GzipFile(fileobj=raw) as plain:
+            yield cast(IO[bytes], plain)
+    else:
+        yield raw
+
+
+def _only_csv(path: Path, names: list[str]) -> str:
+    found = [n for n in names if n.casefold().endswith(".csv") and not hidden(n)]
+    if len(found) != 1:
+        raise BadInput("Which file is meant?", f"{path.name} holds {len(found)} CSV files", "Give an archive with one, or the CSV itself")
+    return found[0]
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file. Raises: BadInput, naming the line at fault."""
+    try:
+        data = yaml.safe_load(readable(path).read_text(encoding="utf-8")) or {}
+    except UnicodeDecodeError as error:
+        raise BadInput("Not a text file", f"{path} is not UTF-8") from error
+    except (RecursionError, ValueError) as error:  # nested without end; a date that does not exist
+        raise BadInput("Not YAML", f"{path}: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise BadInput("Not YAML", f"{path}, line {mark.line + 1 if mark else '?'}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(data, dict):
+        raise BadInput("Not a mapping", f"{path} holds a {type(data).__name__}", "Write key: value lines")
+    return data

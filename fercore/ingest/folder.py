@@ -139,27 +139,37 @@ def entries(files: Files, *, split: str | None = None) -> Iterator[Entry | Refus
     Args:
         split: of every file, whatever its path says.
     """
-    stated = dict[str, tuple[str | None, str | None]]()
+    names, stated = {m.name for m in files.members}, dict[str, _Stated]()
     for member in files.members:
         folder, _, last = member.name.rpartition("/")
         if last == METADATA:
             try:
-                stated.update(_metadata(member.read(), folder))
+                for name, line, told in _metadata(member.read(), folder):
+                    stated[name] = told
+                    if name not in names:
+                        yield Refused(name, "no such file", line)
             except (BadInput, OSError, csv.Error) as error:
                 yield Refused(member.name, f"cannot be read: {error}")
     yield from files.refused
     for member in files.members:
-        if member.name.rpartition("/")[2] == METADATA:
-            continue
-        label, place = said_by_path(member.name.rpartition("/")[0])
-        told = stated.get(member.name, (None, None))
-        yield Entry(member.name, member.read, told[0] or label, split or told[1] or place, said_by_name(member.name))
+        if member.name.rpartition("/")[2] != METADATA:
+            label, place = said_by_path(member.name.rpartition("/")[0])
+            told = stated.get(member.name, _Stated())
+            yield Entry(member.name, member.read, told.label or label, split or told.split or place, said_by_name(member.name))
 
 
-def _metadata(data: bytes, folder: str) -> Iterator[tuple[str, tuple[str | None, str | None]]]:
+class _Stated(NamedTuple):
+    """What a metadata.csv says of a file."""
+
+    label: str | None = None
+    split: str | None = None
+
+
+def _metadata(data: bytes, folder: str) -> Iterator[tuple[str, int, _Stated]]:
+    """(name, 1-based line, what is said)."""
     reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline=""))
     for row in reader:
         if row.get("file_name"):
             split = (row.get("split") or "").strip()
-            yield shown((folder + "/" if folder else "") + row["file_name"].strip()), (
-                (row.get("label") or "").strip() or None, SPLIT_WORDS.get(split.casefold(), split) or None)
+            yield shown((folder + "/" if folder else "") + row["file_name"].strip()), reader.line_num, _Stated(
+                shown((row.get("label") or "").strip()) or None, SPLIT_WORDS.get(split.casefold(), shown(split)) or None)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fercore.curation import schemes as book
 from fercore.errors import BadInput, NotFound
+from fercore.ingest.files import read_mapping
 from fercore.schemes import SCHEMES
 from fercore.store import Store
 
@@ -42,9 +43,11 @@ def _numbered(first: int, *class_ids: str | None) -> dict[str, str]:
     return {str(n): c for n, c in enumerate(class_ids, first) if c}
 
 
+_FER2013 = {**_numbered(0, "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"), **_SEVEN}
 MAPS = {m.map_id: m for m in (
     LabelMap("generic@1", _GENERIC),
-    LabelMap("fer2013@1", {**_numbered(0, "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"), **_SEVEN}),
+    LabelMap("fer2013@1", _FER2013),
+    LabelMap("expw@1", _FER2013),
     LabelMap("rafdb@1", {**_numbered(1, "surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"), **_SEVEN}),
     # Eight classes to the common seven: contempt (7) stays unmapped, and so do none, uncertain and no face (8-10).
     LabelMap("affectnet@1", {**_numbered(0, "neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"), **_SEVEN}),
@@ -69,8 +72,6 @@ def find(name: str, store: Store | None = None) -> LabelMap:
     path = Path(name)
     if path.suffix.lower() not in (".yaml", ".yml", ".json"):
         raise NotFound("Unknown label map", f"{name!r} is neither built in nor a YAML or JSON file", f"Built in: {', '.join(MAPS)}")
-    from fercore.versions import read_mapping  # recipes read files through this package
-
     data = read_mapping(path)
     if isinstance(data.get("labels"), dict):
         data = data["labels"]

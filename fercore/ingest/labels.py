@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fercore import curation
 from fercore.curation import schemes as book
 from fercore.domain import Permission, Person, slug
 from fercore.errors import BadInput, Conflict
+from fercore.ingest.fer2013 import DryRun
 from fercore.ingest.files import readable
 from fercore.ingest.folder import Refused, shown
 from fercore.ingest.label_maps import MAPS, LabelMap, folded
@@ -27,26 +29,33 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the na
 
 @dataclass
 class LabelReport:
-    """What came of the lines. `rejected` holds (line or task, reason, name)."""
+    """What came of the lines, or with `dry_run` would come.
+
+    Attributes:
+        labels: (text, value or None, lines). rejected: (line or task, reason, name).
+    """
 
     origin: str
+    dry_run: bool = False
     read: int = 0
     votes_added: int = 0
     events: int = 0
+    labels: list[tuple[str, str | None, int]] = field(default_factory=list)
     rejected: list[tuple[int, str, str]] = field(default_factory=list)
 
     def sentence(self) -> str:
         done = f"{self.events:,} label events of {self.origin}" if self.events else f"{self.votes_added:,} imported votes of {self.origin}"
-        return f"{self.read:,} labels read, {done}, {len(self.rejected):,} rejected"
+        return f"{self.read:,} labels read, {done}, {len(self.rejected):,} rejected" + ("; nothing was written" if self.dry_run else "")
 
 
 def import_labels(store: Store, actor: Person, path: Path, *, source: str | None = None, origin: str | None = None, by: Person | None = None,
                   asks: str = "expression", flag: str | None = None, label_map: LabelMap | None = None, columns: Columns | None = None,
-                  ) -> LabelReport:
+                  dry_run: bool = False) -> LabelReport:
     """Labels of a CSV, TSV or text (a file name, row or sample id, and a label), or of Label Studio's JSON (choices).
 
     They become imported votes of `origin` (default: the file's name), or label events of `by`. With `flag`, a file lists what has that flag, and
-    labels are not needed; flags are always events, of `by` or the actor. The same file again changes nothing.
+    labels are not needed; flags are always events, of `by` or the actor. The same file again changes nothing. Only who may manage people records
+    answers of somebody else.
 
     Args:
         source: samples are looked up in this one only; rows can be named only with it. asks: the field that is answered.
@@ -55,18 +64,21 @@ def import_labels(store: Store, actor: Person, path: Path, *, source: str | None
         BadInput: not such a file, or no line fits. NotFound: no such field. Conflict: other votes of this origin are here. NotAllowed.
     """
     actor.require(Permission.IMPORT)
+    if by and by.person_id != actor.person_id:
+        actor.require(Permission.PEOPLE)
     asks, by = f"flag_{flag}" if flag else asks, by or (actor if flag else None)
     chosen, allowed = label_map or MAPS["generic@1"], book.values_of(store, asks)
-    report = LabelReport(by.name if by else slug(origin or path.stem))
+    report = LabelReport(by.name if by else slug(origin or path.stem), dry_run)
     lines = list(_label_studio(path)) if path.suffix.lower() == ".json" else read_lines(path, columns)
     report.read, found, samples_here = len(lines), _Lookup(store, slug(source) if source else None), dict[tuple[str, str], tuple[str, str]]()
-    votes = Counter[tuple[str, str]]()
+    votes, texts = Counter[tuple[str, str]](), Counter[tuple[str, str | None]]()
     for line in lines:
         try:
             if isinstance(line, Refused):
                 raise BadInput(line.reason)
             sample_id, image_id = found.one(line)
             value = "yes" if flag else chosen(line.label) if chosen(line.label) in allowed else folded(line.label).replace(" ", "_")
+            texts[shown(line.label), value if value in allowed else None] += 1
             if value is None or value not in allowed:
                 raise BadInput(f"unknown label {shown(line.label)[:40]!r}")
             if by and samples_here.setdefault((image_id, ""), (sample_id, value))[1] != value:
@@ -76,6 +88,7 @@ def import_labels(store: Store, actor: Person, path: Path, *, source: str | None
         except BadInput as error:
             number, name = (line.line, line.name) if isinstance(line, Refused) else (line.number, line.image or line.row or line.sample)
             report.rejected.append((number or 0, error.title, shown(name)))
+    report.labels = [(text, value, n) for (text, value), n in texts.most_common()]
     if not votes:
         raise BadInput("No label could be used", f"{path.name}: {report.rejected[0][1] if report.rejected else 'it has no row'}",
                        "It needs file names, rows or sample ids of this workspace, and a label each")
@@ -83,6 +96,9 @@ def import_labels(store: Store, actor: Person, path: Path, *, source: str | None
         events = {(image, value): {"event_id": str(uuid5(NAMESPACE_OID, f"fercore {by.person_id} {asks} {value} {image}")), "op": "set",
                                    "image_id": image, "field": asks, "value": value, "gesture": str(uuid7())}
                   for (_, value), (_, image) in ((key, samples_here[key]) for key in votes)}
+        if dry_run:
+            report.events = len(events)
+            return report
         receipt = curation.record(store, by, list(events.values()))
         report.events = len(receipt.acked)
         report.rejected += [(0, reason, "") for reason in receipt.refused.values()]
@@ -90,13 +106,15 @@ def import_labels(store: Store, actor: Person, path: Path, *, source: str | None
     keys, counts = zip(*votes.items(), strict=True)
     table = pa.table({"sample_id": [k[0] for k in keys], "origin": [report.origin] * len(keys), "field": [asks] * len(keys),
                       "value": [k[1] for k in keys], "votes": pa.array(counts, pa.int32())})
-    with store.write("samples", "labels") as w:
+    with suppress(DryRun), store.write("samples", "labels") as w:
         if samples.other_votes(w, table):
             raise Conflict(f"{report.origin} holds other labels", f"{path.name} differs from the votes of that origin that are here",
                            "Give the file another origin with --origin; imported facts are not overwritten")
         before = samples.votes_of(w, report.origin)
         samples.insert_votes(w, table)
         report.votes_added = samples.votes_of(w, report.origin) - before
+        if dry_run:
+            raise DryRun
         if report.votes_added:
             samples.record_import(w, {"import_id": str(uuid7()), "source_id": slug(source) if source else "", "kind": "labels", "name": report.origin,
                                       "file_name": shown(path.name), "label_map": chosen.map_id, "labels": json.dumps(chosen.classes),

@@ -26,19 +26,24 @@ _SPLIT_PREFIX = re.compile(r"^(train|test|val|valid|validation)_", re.IGNORECASE
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns that a person chose, by name or by number from 1; None is recognised. `box` is four: left, top, width, height."""
+    """Columns that a person chose, by name or by number from 1; None is recognised.
+
+    Attributes:
+        box: four: left, top, width, height. corners: the last two are right and bottom instead, as in ExpW.
+    """
 
     image: str | None = None
     label: str | None = None
     split: str | None = None
     box: tuple[str, str, str, str] | None = None
+    corners: bool = False
 
 
 def box_of(columns: str | None) -> tuple[str, str, str, str] | None:
     """Four columns from "left,top,width,height". Raises: BadInput: not four."""
     names = [c.strip() for c in columns.split(",")] if columns else []
     if names and len(names) != 4:
-        raise BadInput("A face box has four columns", f"{columns!r} has {len(names)}", "Give left,top,width,height")
+        raise BadInput("A face box has four columns", f"{columns!r} has {len(names)}", "Give left,top,width,height or left,top,right,bottom")
     return (names[0], names[1], names[2], names[3]) if names else None
 
 
@@ -52,7 +57,7 @@ class Line:
     split: str = ""
     row: str = ""
     sample: str = ""
-    box: tuple[str, ...] = ()
+    box: Box | None = None
 
 
 def _plain(cell: str) -> str:
@@ -84,7 +89,11 @@ def read_lines(path: Path, chosen: Columns | None = None) -> list[Line | Refused
                 out.append(Refused(shown(cells[0]), f"{len(cells)} of {width} columns", number))
                 continue
             found = {kind: tuple(cells[p] for p in at) for kind, at in places.items()}
-            box = found.pop("box", ())
+            try:
+                box = _box(found.pop("box", ()), chosen.corners)
+            except (ValueError, OverflowError):
+                out.append(Refused(shown(cells[places["image"][0]]), "the face box is not four numbers", number))
+                continue
             out.append(Line(number, **{"image": "", **{kind: values[0] for kind, values in found.items()}}, box=box))
     return out
 
@@ -167,14 +176,14 @@ def entries(lines: list[Line | Refused], files: Files, *, split: str | None = No
     Args:
         split: of every file, whatever the listing says. unlisted: also take the files that no line names, without a label.
     """
-    names, seen, used = Names(files), dict[tuple[str, str, tuple[str, ...]], int](), set[str]()
+    names, seen, used = Names(files), dict[tuple[str, str, Box | None], int](), set[str]()
     yield from files.refused
     for line in lines:
         if isinstance(line, Refused):
             yield line
             continue
         try:
-            member, box = names.find(line.image), _box(line.box)
+            member = names.find(line.image)
         except BadInput as error:
             yield Refused(shown(line.image), error.title, line.number)
             continue
@@ -186,18 +195,15 @@ def entries(lines: list[Line | Refused], files: Files, *, split: str | None = No
         prefix = _SPLIT_PREFIX.match(member.name.rpartition("/")[2])
         told = SPLIT_WORDS.get(line.split.casefold(), shown(line.split)) or said_by_path(member.name.rpartition("/")[0])[1] or (
             SPLIT_WORDS[prefix[1].casefold()] if prefix else None)
-        yield Entry(member.name, member.read, shown(line.label) or None, split or told, said_by_name(member.name), box, line.number)
+        yield Entry(member.name, member.read, shown(line.label) or None, split or told, said_by_name(member.name), line.box, line.number)
     for member in files.members if unlisted else ():
         if member.name not in used and member.name.casefold().endswith(SUFFIXES):
             yield Entry(member.name, member.read, None, split or said_by_path(member.name.rpartition("/")[0])[1], said_by_name(member.name))
 
 
-def _box(cells: tuple[str, ...]) -> Box | None:
-    """Raises: BadInput: not four numbers."""
+def _box(cells: tuple[str, ...], corners: bool) -> Box | None:
+    """Raises: ValueError, OverflowError: not four numbers."""
     if not cells:
         return None
-    try:
-        left, top, width, height = (round(float(c)) for c in cells)
-    except (ValueError, OverflowError):
-        raise BadInput("the face box is not four numbers") from None
-    return left, top, left + width, top + height
+    left, top, x, y = (round(float(c)) for c in cells)
+    return (left, top, x, y) if corners else (left, top, left + x, top + y)

@@ -186,7 +186,7 @@ def import_pictures(store: Store | None, actor: Person, path: Path, about: Prove
             record = {"import_id": import_id, "source_id": report.source_id, "kind": report.kind, "person_id": actor.person_id,
                       "file_name": folder.shown((list_file or path).name), "label_map": chosen.map_id, "labels": json.dumps(chosen.classes),
                       "method": json.dumps(how.recorded()), **asdict(about)}
-            _write(store, report, rows, spool, pack, record, partial)
+            _write(store, report, rows, spool, pack, record, partial, lambda: progress(len(items), len(items)))
     return report
 
 
@@ -370,7 +370,9 @@ def _compare(report: PictureReport, rows: list[_Row], known: list[tuple[Any, ...
     return changes, ids
 
 
-def _write(store: Store, report: PictureReport, rows: list[_Row], spool: IO[bytes], pack: _Pack, record: dict[str, Any], partial: bool) -> None:
+def _write(store: Store, report: PictureReport, rows: list[_Row], spool: IO[bytes], pack: _Pack, record: dict[str, Any], partial: bool,
+           alive: Callable[[], None]) -> None:
+    """`alive` is called now and then; what it raises cancels the import."""
     tagged = any(r.tags for r in rows)
     with store.write("samples", *(["labels"] if tagged else [])) as w:
         changes, ids = _compare(report, rows, sources.states(w, report.source_id), partial)
@@ -382,6 +384,7 @@ def _write(store: Store, report: PictureReport, rows: list[_Row], spool: IO[byte
             resized = [r for r in some if (r.height, r.width) != (SIDE, SIDE)]  # of the others there is one standard image only
             kept += sources.other_standards(w, _images(resized, spool)) if resized else 0
             samples.insert_images(w, _images(some, spool))
+            alive()
         if new:
             samples.insert_samples(w, pa.table({
                 "sample_id": [ids[r.place] for r in new], "source_id": [report.source_id] * len(new), "source_row": [r.place for r in new],

@@ -1,6 +1,7 @@
-"""Perceived age and gender tags made elsewhere, onto samples that exist."""
+"""Perceived age and gender tags made elsewhere, or FER+ votes, onto samples that exist."""
 
 import csv
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,9 +9,9 @@ from uuid_utils import uuid7
 
 from fercore.domain import Permission, Person, sample_id, slug
 from fercore.errors import BadInput, Conflict
-from fercore.ingest.fer2013 import ImportReport
+from fercore.ingest.fer2013 import DryRun, ImportReport, import_votes
 from fercore.ingest.files import readable, refusing
-from fercore.schemes import AGE_BANDS, CANNOT_TELL, GENDERS
+from fercore.schemes import AGE_BANDS, CANNOT_TELL, FERPLUS_COLUMNS, GENDERS
 from fercore.store import Store, samples
 
 # Other people's words for the same bands; the terms of the product are on the right.
@@ -19,14 +20,14 @@ _AGES = {"old": "senior", "elderly": "senior", "middle-aged": "middle_aged", "mi
 _GENDERS = {"man": "male", "woman": "female", "m": "male", "f": "female", **{g: g for g in (*GENDERS.ids, CANNOT_TELL)}}
 
 
-def import_tags(store: Store, actor: Person, path: Path, *, source: str = "fer2013") -> ImportReport:
-    """Imports a CSV with columns csv_row, age_group (or age_band) and gender onto the rows of `source`, in one transaction.
+def import_tags(store: Store, actor: Person, path: Path, *, source: str = "fer2013", dry_run: bool = False) -> ImportReport:
+    """Imports a CSV with columns csv_row, age_group (or age_band) and gender, or FER+ votes, onto the rows of `source`, in one transaction.
 
     Raises:
         BadInput: columns are missing or no row fits. Conflict: other tags are here. NotAllowed: the actor may not import.
     """
     actor.require(Permission.IMPORT)
-    report = ImportReport(slug(source))
+    report = ImportReport(slug(source), dry_run)
     here = {r[0] for r in store.rows("SELECT sample_id FROM samples WHERE source_id = $s", {"s": report.source_id})}
     if not here:
         raise BadInput("Nothing to tag", f"The workspace has no source {report.source_id!r}", "Import the faces first, or name --source")
@@ -35,10 +36,12 @@ def import_tags(store: Store, actor: Person, path: Path, *, source: str = "fer20
     with readable(path).open(newline="", encoding="utf-8-sig", errors="replace") as file, refusing(path):
         reader = csv.DictReader(file)
         names = set(reader.fieldnames or ())
+        if set(FERPLUS_COLUMNS) <= names:
+            return import_votes(store, actor, path, source=source, dry_run=dry_run)
         age_column = "age_band" if "age_band" in names else "age_group"
         if not {"csv_row", age_column, "gender"} <= names:
             raise BadInput("Not a tags file", f"{path} has the columns {', '.join(sorted(names)) or 'none'}",
-                           "It needs csv_row, age_group (or age_band) and gender")
+                           "It needs csv_row, age_group (or age_band) and gender; FER+ needs the columns of fer2013new.csv")
         for record in reader:
             report.read += 1
             text = (record["csv_row"] or "").strip()
@@ -57,13 +60,15 @@ def import_tags(store: Store, actor: Person, path: Path, *, source: str = "fer20
     if not found:
         raise BadInput("No row could be used", f"{path}: {report.rejected[0][2] if report.rejected else 'the file has no row'}")
     keys, fields, values = zip(*dict.fromkeys(found), strict=True)
-    with store.write("samples", "labels") as w:
+    with suppress(DryRun), store.write("samples", "labels") as w:
         table = pa.table({"sample_id": keys, "origin": ["tags"] * len(keys), "field": fields, "value": values,
                           "votes": pa.array([1] * len(keys), pa.int32())})
         if samples.other_votes(w, table):
             raise Conflict(f"{report.source_id} holds other tags", f"{path.name} differs from the tags that are here",
                            "Correct single faces on the Tag page; imported facts are not overwritten")
         report.votes_added = samples.insert_votes(w, table)
+        if dry_run:
+            raise DryRun
         if not report.unchanged:
             samples.record_import(w, {"import_id": str(uuid7()), "source_id": report.source_id, "kind": "tags", "file_name": path.name,
                                       "rows_read": report.read, "rows_added": 0, "rows_rejected": len(report.rejected),

@@ -25,6 +25,7 @@ class Ask:
     finding: str | None = None
     source: str | None = None
     split: str | None = None
+    images: tuple[str, ...] = ()  # hand-picked; empty means any
     least_votes: int = 0  # votes of others a face must have before it is shown
     priority: str = "none"
     random_share: float = 0.0
@@ -96,7 +97,7 @@ _BASE = """
     base AS (
         SELECT DISTINCT s.image_id FROM facts.sample AS s
         WHERE ($label IS NULL OR s.given_label = $label) AND ($source IS NULL OR s.source_id = $source)
-          AND ($split IS NULL OR s.source_split = $split)
+          AND ($split IS NULL OR s.source_split = $split) AND (len($images) = 0 OR s.image_id IN (SELECT unnest($images)))
           AND ($finding IS NULL OR s.sample_id IN (SELECT f.sample_id FROM findings AS f WHERE f.kind = $finding))
           AND CASE WHEN $claim IS NULL OR $claimed_by IS NULL THEN true
                    WHEN $claimed_by = 'given' THEN s.given_label = $claim
@@ -142,7 +143,7 @@ def _params(ask: Ask, person: Person) -> dict[str, Any]:
     return {"campaign": ask.campaign_id, "fields": list(ask.fields), "grid": ask.grid, "now": now(), "person": person.person_id,
             "label": ask.label, "finding": ask.finding, "source": ask.source, "split": ask.split, "claim": ask.claim,
             "claimed_by": ask.claimed_by, "run": ask.run_id, "votes": ask.votes, "least": ask.least_votes, "gold_share": ask.gold_share,
-            "examples": list(ask.examples)}
+            "examples": list(ask.examples), "images": list(ask.images)}
 
 
 def grant(store: Store, person: Person, ask: Ask, lease_id: str, client: str, number: int, limit: int, minutes: float, part: int,

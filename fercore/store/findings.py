@@ -1,6 +1,7 @@
 """What the audit noticed and measured. Findings are derived, and keep when they were first and last seen."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,16 @@ def settle(store: Store, kinds: list[str], found: pd.DataFrame) -> None:
     marked gone, and the rest is new. In one transaction."""
     batch = pa.Table.from_pandas(found.reindex(columns=list(COLUMNS)), schema=_FOUND, preserve_index=False)
     same = "f.gone_at IS NULL AND f.kind = b.kind AND f.sample_id IS NOT DISTINCT FROM b.sample_id AND f.group_id IS NOT DISTINCT FROM b.group_id"
+    at = now()
     with store.write("findings") as w:
         w.bulk("CREATE OR REPLACE TEMP TABLE found AS SELECT kind, sample_id, image_id, group_id, score, evidence FROM batch", batch)
         w.run(f"UPDATE facts.finding AS f SET gone_at = $at WHERE f.gone_at IS NULL AND f.kind IN (SELECT unnest($kinds)) "
-              f"AND NOT EXISTS (FROM found AS b WHERE {same})", {"at": now(), "kinds": kinds})
-        w.run(f"UPDATE facts.finding AS f SET seen_at = $at, score = b.score, evidence = b.evidence FROM found AS b WHERE {same}", {"at": now()})
+              f"AND NOT EXISTS (FROM found AS b WHERE {same})", {"at": at, "kinds": kinds})
+        w.run(f"UPDATE facts.finding AS f SET seen_at = $at, score = b.score, evidence = b.evidence FROM found AS b WHERE {same}", {"at": at})
         w.run(f"""
             INSERT INTO facts.finding (kind, sample_id, image_id, group_id, score, evidence, recorded_at, seen_at)
             SELECT b.*, $at, $at FROM found AS b WHERE NOT EXISTS (FROM facts.finding AS f WHERE {same})
-        """, {"at": now()})
+        """, {"at": at})
         w.run("DROP TABLE found")
 
 
@@ -161,15 +163,18 @@ def values(store: Store, name: str) -> pd.DataFrame:
     return store.frame("SELECT image_id, value FROM measures WHERE name = $name ORDER BY value, image_id", {"name": name})
 
 
-def non_face_votes(store: Store) -> pd.DataFrame:
-    """share: of the imported votes on the expression of an image, those that say non-face (0-1); NaN where there are none. Every image, by id."""
+def answers(store: Store, flag: str) -> pd.DataFrame:
+    """share: 1 or 0 where people decided that the flag applies or not; for non-face else the share of imported votes that say so (0-1); NaN where
+    nobody was asked. Every image, by id."""
     return store.frame("""
-        SELECT i.image_id, v.share FROM facts.image AS i LEFT JOIN (
+        SELECT i.image_id, coalesce((d.value = 'yes')::INTEGER, v.share)::DOUBLE AS share FROM facts.image AS i
+        LEFT JOIN decisions AS d ON d.image_id = i.image_id AND d.field = 'flag_' || $flag
+        LEFT JOIN (
             SELECT s.image_id, coalesce(sum(v.votes) FILTER (v.value = 'non_face'), 0) / sum(v.votes) AS share
             FROM facts.imported_vote AS v JOIN facts.sample AS s ON s.sample_id = v.sample_id
-            WHERE v.field = 'expression' GROUP BY s.image_id HAVING sum(v.votes) > 0) AS v ON v.image_id = i.image_id
+            WHERE v.field = 'expression' AND $flag = 'non_face' GROUP BY s.image_id HAVING sum(v.votes) > 0) AS v ON v.image_id = i.image_id
         ORDER BY i.image_id
-    """)
+    """, {"flag": flag})
 
 
 def uncompared(store: Store, method: str) -> list[str]:
@@ -232,10 +237,11 @@ def of_kind(store: Store, kind: str, *, limit: int, offset: int = 0, group: str 
     """, {"kind": kind, "limit": limit, "offset": offset, "group": group})
 
 
-def of_group(store: Store, kind: str, group_id: str) -> list[str]:
-    """Sample ids of a group."""
-    return [r[0] for r in store.rows("SELECT sample_id FROM findings WHERE kind = $kind AND group_id = $group ORDER BY sample_id",
-                                     {"kind": kind, "group": group_id})]
+def images_of(store: Store, kind: str, groups: Sequence[str] | None = None) -> pd.DataFrame:
+    """Distinct images with a finding, of these groups or of all: group_id (missing where there are no groups), image_id."""
+    return store.frame("SELECT DISTINCT group_id, image_id FROM findings WHERE kind = $kind "
+                       "AND ($groups IS NULL OR group_id IN (SELECT unnest($groups))) ORDER BY group_id, image_id",
+                       {"kind": kind, "groups": None if groups is None else list(groups)})
 
 
 def group_ids(store: Store, kind: str) -> pd.DataFrame:
@@ -255,13 +261,19 @@ def gestures(store: Store, person: Person, mode: str, limit: int) -> list[dict[s
 
 def events_of(store: Store, person: Person, gesture: str) -> list[tuple[str, str]]:
     """(event id, image id) of what this person set in a gesture, as far as it stands."""
-    return store.rows("SELECT event_id::VARCHAR, image_id FROM label_events WHERE person_id = $p AND gesture = $g::UUID AND op = 'set' AND active "
+    return store.rows("SELECT event_id::VARCHAR, image_id FROM label_events WHERE person_id = $p AND gesture::VARCHAR = $g AND op = 'set' AND active "
                       "ORDER BY seq", {"p": person.person_id, "g": gesture})
 
 
-def edits(store: Store) -> pd.DataFrame:
-    """What people decided to leave out or to change: image_id, exclude (a reason), transform; missing where nothing was."""
+def edits(store: Store, image_ids: list[str] | None = None) -> pd.DataFrame:
+    """What people decided to leave out or to change, of these images or of all: image_id, exclude (a reason), transform; missing where there is
+    nothing."""
     return store.frame("""
         SELECT image_id, max(coalesce(value, 'several')) FILTER (field = 'exclude') AS exclude, max(value) FILTER (field = 'transform') AS transform
-        FROM decisions WHERE field IN ('exclude', 'transform') GROUP BY image_id
-    """)
+        FROM facts.decide($ids) WHERE field IN ('exclude', 'transform') GROUP BY image_id
+    """, {"ids": image_ids})
+
+
+def flagged(store: Store, field: str) -> list[str]:
+    """Images to which people decided that this flag applies."""
+    return [r[0] for r in store.rows("SELECT image_id FROM decisions WHERE field = $field AND value = 'yes' ORDER BY image_id", {"field": field})]

@@ -7,56 +7,29 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fercore.domain import SIDE, Filter, Order, Pixels
+from fercore.domain import SIDE, Filter, Pixels
 from fercore.store.connection import Store, Writer, now
 
-_WHERE = """
-    (len($labels) = 0 OR list_contains($labels, current_label))
-    AND (len($given) = 0 OR list_contains($given, given_label))
-    AND (len($splits) = 0 OR list_contains($splits, source_split))
-    AND (len($sources) = 0 OR list_contains($sources, source_id))
-    AND (len($age_bands) = 0 OR list_contains($age_bands, coalesce(age_band, 'not_tagged')))
-    AND (len($genders) = 0 OR list_contains($genders, coalesce(gender, 'not_tagged')))
-    AND (len($flags) = 0 OR list_has_any($flags, string_split(flags, ',')))
-    AND (len($findings) = 0 OR sample_id IN (SELECT sample_id FROM findings WHERE list_contains($findings, kind)))
-    AND ($group IS NULL OR image_id = $group)
-    AND ($relabelled IS NULL OR (current_label IS DISTINCT FROM given_label) = $relabelled)
-"""
 _NEW_IMAGES = """
     INSERT INTO facts.image SELECT DISTINCT ON (image_id) image_id, {}, gray48, mean, sd FROM batch AS b
     WHERE NOT EXISTS (FROM facts.image AS i WHERE i.image_id = b.image_id)
 """
-_ORDER_BY = {Order.SOURCE: "source_id, source_row", Order.DARKEST: "mean, sample_id", Order.BRIGHTEST: "mean DESC, sample_id",
-             Order.SHUFFLED: "sample_id"}
-
-
-def _params(chosen: Filter) -> dict[str, Any]:
-    lists = {k: list(getattr(chosen, k)) for k in
-             ("labels", "given", "splits", "sources", "age_bands", "genders", "flags", "findings")}
-    return {**lists, "group": chosen.group, "relabelled": chosen.relabelled}
-
-
-def page(store: Store, chosen: Filter, order: Order, offset: int, limit: int) -> pd.DataFrame:
-    """`limit` of the samples that match, from `offset` on, with their gray48 bytes."""
-    return store.frame(f"""
-        WITH hits AS (SELECT *, row_number() OVER (ORDER BY {_ORDER_BY[order]}) AS place FROM samples WHERE {_WHERE})
-        SELECT h.*, i.gray48 FROM hits AS h JOIN facts.image AS i ON i.image_id = h.image_id
-        WHERE h.place > $offset AND h.place <= $offset + $limit ORDER BY h.place
-    """, {**_params(chosen), "offset": offset, "limit": limit})
-
-
-def count(store: Store, chosen: Filter) -> int:
-    return int(store.value(f"SELECT count(*) FROM samples WHERE {_WHERE}", _params(chosen)))
 
 
 def table(store: Store) -> pd.DataFrame:
-    """All samples without pixels, in sample order."""
-    return store.frame("SELECT * FROM samples ORDER BY sample_id")
+    """All samples without pixels, in sample order.
 
-
-def matching(store: Store, chosen: Filter) -> pd.DataFrame:
-    """Samples that match, without pixels: what plots are made of."""
-    return store.frame(f"SELECT current_label, given_label, source_split, age_band, gender, mean FROM samples WHERE {_WHERE}", _params(chosen))
+    With gone (its file is no longer in its source), exclude (why people left its face out; "several" where they disagree) and transform (the
+    edit they asked for); None where there is neither.
+    """
+    return store.frame("""
+        WITH acts AS (
+            SELECT image_id, max(coalesce(value, 'several')) FILTER (field = 'exclude') AS exclude,
+                   max(value) FILTER (field = 'transform') AS transform
+            FROM decisions WHERE field IN ('exclude', 'transform') GROUP BY image_id)
+        SELECT s.*, coalesce(f.gone, false) AS gone, a.exclude, a.transform FROM samples AS s
+        LEFT JOIN sample_files AS f ON f.sample_id = s.sample_id LEFT JOIN acts AS a ON a.image_id = s.image_id ORDER BY s.sample_id
+    """)
 
 
 def options(store: Store) -> dict[str, list[str]]:
@@ -89,8 +62,7 @@ def imported_votes(store: Store, image_id: str) -> pd.DataFrame:
 
 def pixels(store: Store, image_ids: list[str]) -> Pixels:
     """uint8 [n, 48, 48], row i for image_ids[i]."""
-    found = dict(store.rows("SELECT image_id, gray48 FROM facts.image WHERE list_contains($ids, image_id)" if len(image_ids) < 1000
-                            else "SELECT image_id, gray48 FROM facts.image", {"ids": image_ids} if len(image_ids) < 1000 else {}))
+    found = dict(store.rows("SELECT image_id, gray48 FROM facts.image WHERE image_id IN (SELECT unnest($ids))", {"ids": image_ids}))
     flat = np.frombuffer(b"".join(found[i] for i in image_ids), dtype=np.uint8)
     return flat.reshape(-1, SIDE, SIDE)
 
@@ -202,7 +174,28 @@ def class_counts(store: Store) -> pd.DataFrame:
     return store.frame("SELECT current_label AS label, count(*) AS n FROM samples GROUP BY current_label")
 
 
-def members(store: Store, chosen: Filter) -> pd.DataFrame:
-    """Samples that match, without pixels: ids, labels, split, source, tags, and the measures mean and sd of the image."""
-    return store.frame(f"SELECT sample_id, image_id, current_label, given_label, source_split, source_id, age_band, gender, mean, sd "
-                       f"FROM samples WHERE {_WHERE} ORDER BY source_id, source_row", _params(chosen))
+def members(store: Store) -> pd.DataFrame:
+    """All samples in the order of their sources, without pixels: ids, labels, split, source, tags, flags, and mean and sd of the image."""
+    return store.frame("SELECT sample_id, image_id, current_label, given_label, source_split, source_id, age_band, gender, flags, mean, sd "
+                       "FROM samples ORDER BY source_id, source_row")
+
+
+def found(store: Store) -> pd.DataFrame:
+    """kind and sample_id of every finding on a sample."""
+    return store.frame("SELECT DISTINCT kind, sample_id FROM findings WHERE sample_id IS NOT NULL")
+
+
+def matching(members: pd.DataFrame, found: pd.DataFrame, chosen: Filter) -> pd.DataFrame:
+    """The members that match, in their order; `found` as of the function. In memory, as a query would take longer than all of the page."""
+    keep = np.ones(len(members), dtype=bool)
+    for column, values in (("current_label", chosen.labels), ("given_label", chosen.given), ("source_split", chosen.splits),
+                           ("source_id", chosen.sources), ("age_band", chosen.age_bands), ("gender", chosen.genders)):
+        if values:
+            keep &= members[column].fillna("not_tagged").isin(values).to_numpy()
+    if chosen.flags:
+        keep &= members["flags"].isin([f for f in members["flags"].unique() if {*f.split(",")} & {*chosen.flags}]).to_numpy()
+    if chosen.findings:
+        keep &= members["sample_id"].isin(found.loc[found["kind"].isin(chosen.findings), "sample_id"]).to_numpy()
+    if chosen.relabelled is not None:
+        keep &= ((members["current_label"].fillna("") != members["given_label"].fillna("")) == chosen.relabelled).to_numpy()
+    return members[keep]

@@ -1,6 +1,7 @@
 """Provenance of sources, the files behind samples, and what changed from one import to the next."""
 
 import hashlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,17 @@ def provenance(w: Writer, source_id: str) -> dict[str, Any]:
     return dict(zip(PROVENANCE, rows[0], strict=True)) if rows else {}
 
 
+def rows_read(w: Writer, source_id: str, kind: str) -> int | None:
+    """Rows of the largest file of that kind that the source was imported from."""
+    found: int | None = w.run("SELECT max(rows_read) FROM facts.import WHERE source_id = $s AND kind = $k", {"s": source_id, "k": kind})[0][0]
+    return found
+
+
+def places(w: Writer, source_id: str) -> list[tuple[str, int, str]]:
+    """(sample_id, source_row, source_split) of every sample of a source."""
+    return w.run("SELECT sample_id, source_row, source_split FROM facts.sample WHERE source_id = $s", {"s": source_id})
+
+
 def originals(workspace: Workspace) -> Path:
     """Where original bytes lie, packed one file an import."""
     return workspace.root / "originals"
@@ -79,6 +91,22 @@ def original(store: Store, file_sha256: str) -> bytes:
             return data
     raise NotFound("The original is not here", f"{file_sha256[:12]} is {'damaged or gone' if rows else 'of no import'}",
                    "Restore originals/ from a backup")
+
+
+def damaged_originals(store: Store) -> tuple[int, list[str]]:
+    """How many original files are kept, and the SHA-256 of those whose bytes are not there or not what they were. Reads every byte of them."""
+    kept = store.rows("SELECT file_sha256, pack, place, size FROM facts.original ORDER BY pack, place")
+    damaged = []
+    for pack, group in itertools.groupby(kept, key=lambda row: row[1]):
+        try:
+            with (originals(store.workspace) / pack).open("rb") as file:
+                for sha, _, place, size in group:
+                    file.seek(place)
+                    if hashlib.sha256(file.read(size)).hexdigest() != sha:
+                        damaged.append(sha)
+        except OSError:
+            damaged += [row[0] for row in kept if row[1] == pack]
+    return len(kept), damaged
 
 
 def names(store: Store, source_id: str | None) -> list[tuple[str, str, int, str | None]]:

@@ -2,7 +2,7 @@
 
 from fercore.versions.files import card, listed, manifest, manifest_sha256, pixels_of, state, verify
 from fercore.versions.lifecycle import approve, freeze, reject, submit
-from fercore.versions.recipe import Recipe, read_mapping, read_recipe
+from fercore.versions.recipe import Recipe, read_recipe
 
-__all__ = ["Recipe", "approve", "card", "freeze", "listed", "manifest", "manifest_sha256", "pixels_of", "read_mapping",
-           "read_recipe", "reject", "state", "submit", "verify"]
+__all__ = ["Recipe", "approve", "card", "freeze", "listed", "manifest", "manifest_sha256", "pixels_of", "read_recipe",
+           "reject", "state", "submit", "verify"]

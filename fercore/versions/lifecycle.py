@@ -9,7 +9,7 @@ from fercore.audit.transforms import transformed
 from fercore.domain import SPLITS, Permission, Person, image_id, slug
 from fercore.errors import BadInput, Conflict, NotAllowed
 from fercore.schemes import SCHEMES
-from fercore.store import Store, findings, now, samples
+from fercore.store import Store, now, samples
 from fercore.store import versions as table
 from fercore.versions import files
 from fercore.versions.recipe import Recipe, apply
@@ -22,7 +22,7 @@ def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
         NotAllowed: the actor may not freeze. BadInput: the recipe does not fit the data; nothing is written.
     """
     actor.require(Permission.FREEZE)
-    rows = apply(recipe, samples.table(store).merge(findings.edits(store), on="image_id", how="left"))
+    rows = apply(recipe, samples.table(store))
     pixels = samples.pixels(store, rows.loc[rows["exclusion"].isna(), "image_id"].tolist())
     if recipe.transforms:
         pixels = transformed(pixels, rows.loc[rows["exclusion"].isna(), "transform"].tolist())

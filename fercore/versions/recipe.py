@@ -2,14 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fercore.errors import BadInput
-from fercore.ingest.files import readable
+from fercore.ingest.files import read_mapping
 from fercore.schemes import EXCLUSIONS, FLAGS, SCHEMES
 
 _RANK = {"test": 0, "val": 1, "train": 2}  # a duplicate stays where it does least harm: evaluation keeps its faces
@@ -23,7 +22,8 @@ class Recipe(BaseModel):
         scheme: scheme id that labels must belong to; rows with another label are excluded.
         labels: `given` by the source, or `current` (rule plurality@1 over annotators, else given).
         exclude_flags: rows with one of these flags are excluded.
-        exclude: rows whose face somebody excluded, with a reason, are excluded.
+        drop_gone: rows whose file is no longer in its source are excluded.
+        drop_excluded: faces that somebody left out, with a reason, are excluded.
         transforms: kinds of edits that people marked and that are made in the version; the store keeps the face as it came.
         drop_conflicting: identical faces with different labels are all excluded.
         duplicates: `keep_one` of each group of identical faces, or `keep_all` in one split.
@@ -38,12 +38,15 @@ class Recipe(BaseModel):
     scheme: str = "fer7@1"
     labels: Literal["given", "current"] = "current"
     exclude_flags: tuple[str, ...] = ("non_face",)
-    exclude: bool = True
+    drop_gone: bool = True
+    drop_excluded: bool = True
     transforms: tuple[Literal["brighten"], ...] = ()
     drop_conflicting: bool = True
     duplicates: Literal["keep_one", "keep_all"] = "keep_one"
     split: Literal["source", "ratios"] = "source"
-    source_splits: dict[str, Literal["train", "val", "test"]] = {"Training": "train", "PublicTest": "test", "PrivateTest": "test"}
+    source_splits: dict[str, Literal["train", "val", "test"]] = {
+        "Training": "train", "PublicTest": "test", "PrivateTest": "test", "train": "train", "val": "val", "valid": "val", "validation": "val",
+        "test": "test"}
     ratios: tuple[float, float, float] = (0.7, 0.15, 0.15)
     validation_share: float = Field(default=0.1, gt=0, lt=0.5)
     seed: int = 0
@@ -59,22 +62,6 @@ class Recipe(BaseModel):
         if self.split == "ratios" and abs(sum(self.ratios) - 1) > 1e-9:
             raise ValueError(f"ratios must sum to 1, not {sum(self.ratios):g}")
         return self
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML or JSON file. Raises: BadInput, naming the line at fault."""
-    try:
-        data = yaml.safe_load(readable(path).read_text(encoding="utf-8")) or {}
-    except UnicodeDecodeError as error:
-        raise BadInput("Not a text file", f"{path} is not UTF-8") from error
-    except (RecursionError, ValueError) as error:  # nested without end; a date that does not exist
-        raise BadInput("Not YAML", f"{path}: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise BadInput("Not YAML", f"{path}, line {mark.line + 1 if mark else '?'}: {getattr(error, 'problem', error)}") from error
-    if not isinstance(data, dict):
-        raise BadInput("Not a mapping", f"{path} holds a {type(data).__name__}", "Write key: value lines")
-    return data
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -93,7 +80,7 @@ def apply(recipe: Recipe, samples: pd.DataFrame) -> pd.DataFrame:
     """The manifest rows of a version.
 
     Args:
-        samples: columns of the `samples` view; with `exclude` (a reason) and `transform` (an edit), or None, where people set them.
+        samples: columns of the `samples` view, with gone, exclude (a reason or None) and transform (an edit or None).
 
     Returns:
         One row a sample of the chosen sources, sorted by sample_id: sample_id, image_id, source_id, source_row, given_label, label,
@@ -120,11 +107,13 @@ def apply(recipe: Recipe, samples: pd.DataFrame) -> pd.DataFrame:
         return rows["exclusion"].isna()
 
     classes = SCHEMES[recipe.scheme].ids
+    if recipe.drop_gone:
+        exclude(rows["gone"], "no longer in its source")
     exclude(rows["label"].isna(), "no label")
     exclude(~rows["label"].isin(classes), "label outside the scheme")
     for flag in recipe.exclude_flags:
         exclude(rows["flags"].map(lambda f, flag=flag: flag in f.split(",")), f"flagged {flag.replace('_', ' ')}")
-    if recipe.exclude and "exclude" in rows:
+    if recipe.drop_excluded:
         exclude(rows["exclude"].notna(), "excluded: " + rows["exclude"].map(lambda r: EXCLUSIONS.get(r, "several reasons").lower()))
     if recipe.drop_conflicting:
         kinds = rows[left()].groupby("image_id")["label"].nunique()
@@ -152,7 +141,7 @@ def apply(recipe: Recipe, samples: pd.DataFrame) -> pd.DataFrame:
     columns = ["sample_id", "image_id", "source_id", "source_row", "given_label", "label", "split", "duplicate_group", "age_band", "gender",
                "flags", "mean", "exclusion"]
     if recipe.transforms:
-        rows["transform"] = rows["transform"].where(left(), None) if "transform" in rows else None
+        rows["transform"] = rows["transform"].where(left(), None)
         columns.append("transform")
     return rows[columns].astype(object).where(rows[columns].notna(), None)
 

@@ -22,7 +22,7 @@ from uuid_utils import uuid7
 
 from fercore import curation
 from fercore.curation import campaigns, past
-from fercore.domain import Filter, Order, Person, Role, Workspace, image_id, sample_id
+from fercore.domain import Person, Role, Workspace, image_id, sample_id
 from fercore.schemes import FER7
 from fercore.store import Store, labels, samples
 from fercore.store import people as people_table
@@ -77,7 +77,7 @@ def main() -> int:
             fill(store, args.faces, args.events)
         person, client = PEOPLE[0], iter(range(10_000))
         campaigns.save(store, PEOPLE[7], campaigns.BUILT_IN["expression"].model_copy(update={"votes": 20, "priority": "entropy"}), "expression")
-        sixty = samples.page(store, Filter(), Order.SHUFFLED, 600, 60)["sample_id"].tolist()
+        sixty = samples.members(store)["sample_id"].sort_values().iloc[600:660].tolist()
 
         block = curation.block(store, person, "expression", "flush", 1)
         asked = curation.ask(store, person, "expression", campaigns.find(store, "expression")[0])
@@ -94,7 +94,7 @@ def main() -> int:
             "flush_of_one_event": timed(flush, 20),
             "queue_opened": timed(lambda: curation.block(store, person, "expression", f"c{next(client)}", 1)),
             "labels_of_60_faces": timed(lambda: samples.by_ids(store, sixty)),
-            "a_page_of_explore": timed(lambda: samples.page(store, Filter(), Order.SHUFFLED, 600, 60)),
+            "faces_of_explore": timed(lambda: samples.members(store)),
             "done_count": timed(lambda: curation.done(store, person, asked)),
             "heartbeat": timed(lambda: curation.heartbeat(store, person, "expression", asked, "c1")),
             "undo_stack": timed(lambda: past.page(store, person, "expression", ("expression",), 1)),

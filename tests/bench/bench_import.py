@@ -1,13 +1,15 @@
 """Importing a folder of pictures against a bare Pillow decode loop over the same files, one after the other in the same run.
 
-    python tests/bench/bench_import.py [--faces 8000] [--folder DIR] [--turns 3]
+    python tests/bench/bench_import.py [--faces 8000] [--png] [--folder DIR] [--turns 3]
 
-JSON on stdout. Without --folder, noise faces of 48x48 are written as JPEG and PNG. Every turn imports into a new workspace; the order of the
-two alternates, so that a busy machine is unfair to neither. `ratio` is the median of the ratios of the turns.
+JSON on stdout. Without --folder, noise faces of 48x48 are written as JPEG and PNG, or with --png as PNG only. Every turn imports into a new
+workspace; the order of the two alternates, so that a busy machine is unfair to neither. `ratio` is the median of the ratios of the turns,
+`peak_mib` the largest memory of this process, which holds the database.
 """
 
 import argparse
 import json
+import resource
 import shutil
 import statistics
 import tempfile
@@ -24,12 +26,12 @@ from fercore.store import Store
 LEAD = Person("dana", "Dana", Role.DATA_LEAD)
 
 
-def written(root: Path, faces: int) -> Path:
+def written(root: Path, faces: int, png: bool) -> Path:
     """Smooth noise, so that the files are about as large as those of real faces."""
     rng = np.random.default_rng(0)
     for i in range(faces):
         small = Image.fromarray(rng.integers(0, 256, (12, 12), dtype=np.uint8)).resize((48, 48), Image.Resampling.BICUBIC)
-        path = root / ("train" if i % 5 else "test") / ("happy", "sad", "angry")[i % 3] / f"{i:07}.{'png' if i % 4 == 0 else 'jpg'}"
+        path = root / ("train" if i % 5 else "test") / ("happy", "sad", "angry")[i % 3] / f"{i:07}.{'png' if png or i % 4 == 0 else 'jpg'}"
         path.parent.mkdir(parents=True, exist_ok=True)
         small.save(path, quality=90)
     return root
@@ -58,12 +60,13 @@ def ours(source: Path, scratch: Path) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faces", type=int, default=8000)
+    parser.add_argument("--png", action="store_true")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--turns", type=int, default=3)
     args = parser.parse_args()
     scratch = Path(tempfile.mkdtemp())
     try:
-        source = args.folder or written(scratch / "faces", args.faces)
+        source = args.folder or written(scratch / "faces", args.faces, args.png)
         files = sorted(p for p in source.rglob("*") if p.is_file())
         bare(files[:500])
         turns = []
@@ -71,7 +74,8 @@ def main() -> None:
             first = bare(files) if turn % 2 else None
             (new, again), loop = ours(source, scratch), first or bare(files)
             turns.append({"pillow_s": round(loop, 3), "import_s": round(new, 3), "again_s": round(again, 3), "ratio": round(new / loop, 2)})
-        print(json.dumps({"files": len(files), "turns": turns, "ratio": statistics.median(t["ratio"] for t in turns)}, indent=1))
+        print(json.dumps({"files": len(files), "turns": turns, "ratio": statistics.median(t["ratio"] for t in turns),
+                          "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}, indent=1))
     finally:
         shutil.rmtree(scratch)
 

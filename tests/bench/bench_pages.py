@@ -2,26 +2,70 @@
 
     python tests/bench/bench_pages.py --workspace DIR --as PERSON
 
-JSON on stdout, milliseconds. `open` is a full load of the page's address with a warm browser cache; `switch` is a click in the navigation.
+JSON on stdout, milliseconds. `wall` is from the click (or Enter) to the new faces painted: a page turned, a jump to any page, a filter chosen that was
+not cached; with the machine's load before it, as other work makes all of it slower. `open` is a full load of the page's address with a warm browser cache; `switch` is a click in the navigation.
 `server` is the script run alone (AppTest in this process), after one run that fills the caches.
 """
 
 import argparse
 import json
 import os
+import random
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
 from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, Server
 
 DRAWN = {"Explore": "deep('[data-testid=\"face-grid\"]')?.children.length >= 60", "Versions": "document.querySelectorAll('.main-svg .point').length > 6",
          "Results": "deep('[data-testid^=\"cell-\"]')", "Bias": "document.querySelectorAll('.main-svg .point').length > 1"}
+# A promise of the time from the next act to the frame after the one in which other faces stood in the wall.
+PAINTED = """
+window.faces = () => [...(deep('[data-testid="face-grid"]')?.querySelectorAll('[data-sample-id]') ?? [])].map(t => t.dataset.sampleId).join()
+window.painted = () => { const before = faces(); let start; return new Promise(done => {
+  for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, e => { if (!e.key || e.key === "Enter") start ??= performance.now() }, true)
+  const look = () => requestAnimationFrame(start && faces() && faces() !== before ? () => done(performance.now() - start) : look)
+  look() }) }
+"""
+
+
+def wall(page: Page, url: str, turns: int) -> dict[str, object]:
+    page.goto(f"{url}/explore")
+    page.wait_for_function("faces()")
+    box = page.get_by_label("Page, 1 to")
+    last = int(box.get_attribute("max") or 1)
+    places = random.Random(1).sample(range(3, last), turns)
+
+    def timed(act: Callable[[], None]) -> float:
+        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        page.wait_for_timeout(300)
+        page.evaluate("void (window.pending = painted())")
+        act()
+        return float(page.evaluate("pending"))
+
+    def jump(place: int) -> None:
+        box.fill(str(place))
+        box.press("Enter")
+
+    def choose(value: str) -> float:
+        field = page.get_by_test_id("stMultiSelect").filter(has_text="Given label").locator("input")
+        field.fill(value)
+        took = timed(lambda: field.press("Enter"))
+        field.press("Escape")
+        return took
+
+    load = round(os.getloadavg()[0], 1)
+    turned = [timed(page.get_by_role("button", name="Next page").click) for _ in range(turns)]
+    jumped = [timed(lambda place=place: jump(place)) for place in places]  # type: ignore[misc]
+    chosen = [choose(value) for value in ("Happy", "Sad", "Fear", "Angry", "Neutral", "Surprise")]
+    return {"load": load, **{name: {"p50": round(statistics.median(t)), "p95": round(statistics.quantiles(t, n=20, method="inclusive")[-1])}
+                             for name, t in (("turn", turned), ("jump", jumped), ("filter", chosen))}}
 
 
 def server_runs(workspace: Path, person: str, turns: int = 5) -> dict[str, float]:
@@ -51,15 +95,17 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--as", dest="person", required=True)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--wall", action="store_true", help="the wall of Explore only")
     args = parser.parse_args()
-    result: dict[str, object] = {"server": server_runs(args.workspace, args.person)}
+    result: dict[str, object] = {} if args.wall else {"server": server_runs(args.workspace, args.person)}
     with (tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright,
           Server(ROOT / "dashboard/app.py", Path(folder) / "log.txt", env={"FERCORE_WORKSPACE": str(args.workspace)}) as server):
         context = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS).new_context(viewport={"width": 1280, "height": 720})
-        context.add_init_script(INIT_SCRIPT)
+        context.add_init_script(INIT_SCRIPT + PAINTED)
         context.add_cookies([{"name": "fercore_profile", "value": args.person, "url": server.url}])
         page = context.new_page()
-        for name, drawn in DRAWN.items():
+        result["wall"] = wall(page, server.url, args.turns)
+        for name, drawn in DRAWN.items() if not args.wall else ():
             opened, switched = [], []
             for _ in range(args.turns + 1):
                 start = time.perf_counter()

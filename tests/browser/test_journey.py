@@ -74,7 +74,7 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
         page.wait_for_function("ready()")  # a person's pace: a face takes an answer after 120 ms
         pressed.append((page.evaluate("grid().dataset.imageId"), value))
         page.keyboard.press(key)
-    page.wait_for_function(f"+grid().dataset.saved === {LABELS}", timeout=30_000)
+    page.wait_for_function(f"+grid()?.dataset.saved === {LABELS}", timeout=30_000)
 
     go(page, "Versions")
     page.get_by_role("button", name="Freeze a version").click()

@@ -87,7 +87,7 @@ def test_labels_survive_the_end_of_a_sign_in(page: Page, serve: Callable[..., Se
     cookie = session_cookie(page)
     assert cookie and cookie["sameSite"] == "Strict" and not cookie["secure"]
     seen = press(page, "ajk")
-    page.wait_for_function("+grid().dataset.saved === 3")
+    page.wait_for_function("+grid()?.dataset.saved === 3")
 
     other = page.context.new_page()  # signs out there, which ends the session here
     other.goto(server.url)
@@ -103,7 +103,7 @@ def test_labels_survive_the_end_of_a_sign_in(page: Page, serve: Callable[..., Se
     expect(page.get_by_text("answers that were not saved yet are kept in this browser")).to_be_visible()
     sign_in(page, "Ann")
     page.wait_for_function("grid()?.dataset.imageId")
-    page.wait_for_function("grid().dataset.saved === grid().dataset.made && +grid().dataset.saved >= 1")
+    page.wait_for_function("grid()?.dataset.saved >= 1 && grid().dataset.saved === grid().dataset.made")
     server.close()
     with Store(place) as store:
         stored = store.rows("SELECT image_id, person_id, authentication FROM facts.label_event ORDER BY event_id")
@@ -193,7 +193,7 @@ server_metadata_url = "{issuer}/.well-known/openid-configuration"
     page.wait_for_function("grid()?.dataset.imageId")
     assert page.url.startswith(f"{server.url}/label")
     press(page, "a")
-    page.wait_for_function("+grid().dataset.saved === 1")
+    page.wait_for_function("+grid()?.dataset.saved === 1")
     server.close()
     with Store(place) as store:
         assert store.rows("SELECT made_by, authentication FROM facts.person_change WHERE person_id = 'mia'") == [("dana", f"oidc {issuer}")]

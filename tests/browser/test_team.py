@@ -116,7 +116,7 @@ def test_who_works_in_a_campaign_that_is_closed_is_told_and_keeps_the_page(sit: 
     lead.get_by_text("Closed", exact=True).click()
     lead.get_by_role("button", name="Save campaign").click()
     for _ in range(140):  # to the end of what was handed out before
-        page.wait_for_function("grid().dataset.imageId ? ready() : deep('[data-testid=veil]').textContent.includes('campaign is closed')")
+        page.wait_for_function("grid()?.dataset.imageId ? ready() : deep('[data-testid=veil]').textContent.includes('campaign is closed')")
         if not page.evaluate("grid().dataset.imageId"):
             break
         page.keyboard.press("j")

@@ -461,3 +461,14 @@ def test_faces_that_look_alike_are_found() -> None:
     faces_[7] = (faces_[3].astype(int) * 0.8 + 20).astype("uint8")  # the same face, darker
     vectors = adjudication.looks(faces_)
     assert adjudication.alike(vectors, vectors[3], 2).tolist() == [3, 7]
+
+
+def test_hand_picked_faces_are_all_that_is_handed_out(filled: Store) -> None:
+    campaign = opened(filled, images=(FACES[20], FACES[30], FACES[0]))
+    assert set(faces(curation.block(filled, ANNOTATOR, campaign, "tab", 1))) == {FACES[20], FACES[30], FACES[0]}
+    assert campaigns.counts(filled, REVIEWER, campaign)["faces"] == 3
+    sad = opened(filled, name="Some of one class", images=tuple(FACES[20:40]), label="sad")
+    assert set(faces(curation.block(filled, REVIEWER, sad, "tab", 1))) == {FACES[i] for i in range(20, 40) if i % 7 == 4}
+    for wrong in (("0" * 64,), tuple(f"{i:064}" for i in range(5001))):
+        with pytest.raises(BadInput):
+            opened(filled, name="Others", images=wrong)

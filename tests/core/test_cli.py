@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers import fer_line, some_faces, write_fer
+from PIL import Image
 from uuid_utils import uuid7
 
 from fercore import curation
@@ -168,6 +169,23 @@ def test_a_broken_version_file_is_named_and_doctor_goes_on(tmp_path: Path, small
     assert report.returncode == 2 and "cannot be read" in json.loads(report.stdout)["version x-v1"]
     assert json.loads(report.stdout)["version x-v2"] == "verified"
     refused(fercore("version", "show", "x-v1", workspace=ws), "The version cannot be read")
+
+
+def test_doctor_names_an_original_that_is_not_what_it_was(tmp_path: Path) -> None:
+    ws = tmp_path / "ws"
+    for i, face in enumerate(some_faces(3)):
+        (tmp_path / "set" / "happy").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(face).save(tmp_path / "set" / "happy" / f"{i}.png")
+    fercore("import", "folder", tmp_path / "set", "--name", "x", workspace=ws)
+    assert json.loads(fercore("doctor", "--json", workspace=ws).stdout)["originals"] == "3 files: verified"
+    pack, = (ws / "originals").glob("*.pack")
+    data = bytearray(pack.read_bytes())
+    data[-5] ^= 1
+    pack.write_bytes(data)
+    report = fercore("doctor", "--json", workspace=ws)
+    assert report.returncode == 2 and json.loads(report.stdout)["originals"].startswith("3 files: 1 damaged or gone, the first is")
+    pack.unlink()
+    assert json.loads(fercore("doctor", "--json", workspace=ws).stdout)["originals"].startswith("3 files: 3 damaged")
 
 
 def test_a_setting_cannot_change_the_version_or_its_approval(tmp_path: Path, small_file: Path) -> None:

@@ -1,6 +1,9 @@
 """FER-2013 files: every row in or rejected with its reason, nothing half-written, the same again changes nothing."""
 
 import gzip
+import io
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,8 @@ from hypothesis import strategies as st
 from fercore import audit, ingest
 from fercore.domain import image_id, sample_id
 from fercore.errors import BadInput, Conflict, NotAllowed
-from fercore.ingest.fer2013 import BATCH, FerRow, Rejected, read_fer2013
+from fercore.ingest import fer2013
+from fercore.ingest.fer2013 import FerRow, Rejected, read_fer2013
 from fercore.store import Store, findings, samples
 
 
@@ -69,9 +73,10 @@ def test_unusable_files_are_refused_and_nothing_is_written(store: Store, tmp_pat
     assert store.rows("SELECT count(*) FROM samples") == [(0,)] and store.rows("FROM facts.import") == []
 
 
-def test_a_gzip_cut_short_is_refused_whole_even_after_full_batches(store: Store, tmp_path: Path) -> None:
+def test_a_gzip_cut_short_is_refused_whole_even_after_full_batches(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fer2013, "BATCH", 16)
     faces = some_faces(8)
-    lines = [fer_line(i % 7, faces[i % 8]) for i in range(BATCH + 100)]
+    lines = [fer_line(i % 7, faces[i % 8]) for i in range(100)]
     data = gzip.compress(("emotion,pixels,Usage\n" + "\n".join(lines)).encode())
     path = tmp_path / "cut.csv.gz"
     path.write_bytes(data[: int(len(data) * 0.99)])
@@ -93,7 +98,7 @@ def test_votes_join_by_row_and_come_in_later_too(store: Store, tmp_path: Path) -
         [(image_id(faces[0]), "neutral", 10), (image_id(faces[2]), "sad", 7), (image_id(faces[2]), "unknown", 1), (image_id(faces[2]), "non_face", 2)])
 
 
-@pytest.mark.parametrize(("usages", "part"), [(["Training", "PublicTest"], "Row 1 is Training"), (["Training"], "ends after 1 rows"),
+@pytest.mark.parametrize(("usages", "part"), [(["Training", "PublicTest"], "Row 1 is Training"), (["Training"], "has 1 rows, the faces 2"),
                                               (["Training"] * 3, "has 3 rows")])
 def test_votes_of_another_file_are_refused(store: Store, tmp_path: Path, usages: list[str], part: str) -> None:
     path = write_fer(tmp_path / "f.csv", [fer_line(i, f) for i, f in enumerate(some_faces(2))])
@@ -101,6 +106,69 @@ def test_votes_of_another_file_are_refused(store: Store, tmp_path: Path, usages:
     with pytest.raises(BadInput, match=part):
         ingest.import_fer2013(store, LEAD, path, ferplus=votes)
     assert store.rows("SELECT count(*) FROM samples") == [(0,)]
+
+
+def test_votes_alone_go_onto_rows_that_are_here(store: Store, tmp_path: Path) -> None:
+    faces = some_faces(3)
+    path = write_fer(tmp_path / "f.csv", [fer_line(3, faces[0]), "3,1 2 3,Training", fer_line(4, faces[2], "PublicTest")])
+    counts, usages = [[10] + [0] * 9, [0, 10] + [0] * 8, [0, 0, 0, 7, 0, 0, 0, 0, 1, 2]], ["Training", "Training", "PublicTest"]
+    votes = write_votes(tmp_path / "v.csv", counts, usages)
+    with pytest.raises(BadInput, match="no FER-2013 file"):
+        ingest.import_votes(store, LEAD, votes)
+    ingest.import_fer2013(store, LEAD, path)
+    for wrong in (write_votes(tmp_path / "w.csv", counts[:2], usages[:2]), write_votes(tmp_path / "w.csv", counts, ["Training"] * 3)):
+        with pytest.raises(BadInput, match="belong to another file"):
+            ingest.import_votes(store, LEAD, wrong)
+    assert ingest.import_tags(store, LEAD, votes).votes_added == 4  # the same command as for tags
+    assert store.rows("SELECT s.source_row, v.value, v.votes FROM votes AS v JOIN samples AS s USING (sample_id) ORDER BY ALL") == [
+        (0, "neutral", 10), (2, "non_face", 2), (2, "sad", 7), (2, "unknown", 1)]
+    assert ingest.import_votes(store, LEAD, votes).unchanged and ingest.import_fer2013(store, LEAD, path, ferplus=votes).unchanged
+    with pytest.raises(Conflict, match="other votes"):
+        ingest.import_votes(store, LEAD, write_votes(tmp_path / "w.csv", [[9, 1] + [0] * 8, *counts[1:]], usages))
+    assert store.rows("SELECT kind FROM sources") == [("fer2013 csv",)]
+    with pytest.raises(NotAllowed):
+        ingest.import_votes(store, ANNOTATOR, votes)
+
+
+def packed(path: Path, members: dict[str, bytes]) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+            for name, data in members.items():
+                out.writestr(name, data)
+    else:
+        with tarfile.open(path, f"w:{path.suffix[1:]}") as tape:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tape.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize("name", ["f.zip", "f.tar.gz"])
+def test_the_file_may_come_in_an_archive(store: Store, small_file: Path, tmp_path: Path, name: str) -> None:
+    ingest.import_fer2013(store, LEAD, small_file)
+    data, beside = small_file.read_bytes(), {"fer2013/README": b"hello", "__MACOSX/._fer2013.csv": b"x"}
+    path = packed(tmp_path / name, beside | {"fer2013/fer2013.csv": data})
+    seen: list[tuple[int, int]] = []
+    report = ingest.import_fer2013(store, LEAD, path, progress=lambda *p: seen.append(p))
+    assert report.unchanged and report.read == 70 and seen[-1] == (path.stat().st_size,) * 2
+    for members, count in ((beside, 0), ({"a.csv": data, "b.CSV": data}, 2)):
+        with pytest.raises(BadInput, match=f"holds {count} CSV files"):
+            ingest.import_fer2013(store, LEAD, packed(tmp_path / name, members), name="other")
+    whole = packed(tmp_path / name, {"a.csv": data}).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadInput, match="damaged"):
+        ingest.import_fer2013(store, LEAD, path, name="other")
+
+
+def test_a_file_that_needs_a_password_is_refused(store: Store, small_file: Path, tmp_path: Path) -> None:
+    path = packed(tmp_path / "f.zip", {"a.csv": small_file.read_bytes()})
+    data = bytearray(path.read_bytes())
+    data[6] |= 1
+    data[data.rfind(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(BadInput, match="password"):
+        ingest.import_fer2013(store, LEAD, path)
 
 
 def test_another_file_under_the_same_name_is_refused(store: Store, tmp_path: Path) -> None:

@@ -1,11 +1,32 @@
 """Importing pictures and labels from the shell."""
 
+import io
 import json
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from subprocess import CompletedProcess
+from unittest import mock
 
-from helpers import some_faces
+import numpy as np
+from helpers import fer_line, some_faces, write_fer, write_votes
 from PIL import Image
-from test_cli import fercore, refused
+from test_cli import refused
+
+from fercore import cli
+
+
+def fercore(*args: object, workspace: Path) -> CompletedProcess[str]:
+    """The command in this process: a second of imports less. That the program itself starts is shown by test_cli."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with mock.patch.object(sys, "argv", ["fercore", *map(str, args)]), mock.patch.dict(os.environ, FERCORE_WORKSPACE=str(workspace)), redirect_stdout(
+            out), redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return CompletedProcess(args, code, out.getvalue(), err.getvalue())
 
 
 def pictures(root: Path) -> Path:
@@ -45,9 +66,38 @@ def test_a_listing_and_labels_from_the_shell(tmp_path: Path) -> None:
     done = fercore("label", labels, workspace=ws)
     assert "1 imported votes of team, 1 rejected" in done.stdout and "line 3: q.png: no such picture here" in done.stderr
     fercore("people", "--add", "Ann", workspace=ws)
-    assert json.loads(fercore("label", labels, "--as", "ann", "--json", workspace=ws).stdout)["events"] == 1
+    assert json.loads(fercore("label", labels, "--by", "ann", "--json", workspace=ws).stdout)["events"] == 1
     row, = json.loads(fercore("sql", "SELECT person_id, value FROM label_events", "--json", workspace=ws).stdout)
     assert row == {"person_id": "ann", "value": "happy"}
+
+
+def test_every_import_has_a_dry_run(tmp_path: Path) -> None:
+    ws, usages = tmp_path / "ws", ["Training", "Training"]
+    file = write_fer(tmp_path / "f.csv", [fer_line(i, f) for i, f in zip((3, 3), some_faces(2), strict=True)])
+    votes = write_votes(tmp_path / "v.csv", [[10] + [0] * 9] * 2, usages)
+    dry = fercore("import", "fer2013", file, "--ferplus", votes, "--dry-run", workspace=ws)
+    assert dry.returncode == 0 and not ws.exists() and ["3", "happy", "2"] in [line.split() for line in dry.stdout.splitlines()]
+    assert "2 added, 0 rejected, 2 imported votes; nothing was written" in dry.stdout
+    fercore("import", "fer2013", file, workspace=ws)
+    (tmp_path / "l.csv").write_text("csv_row,label\n0,Joy\n1,gloomy\n")
+    label = ("label", tmp_path / "l.csv", "--source", "fer2013")
+    for command, told in ((("import", "tags", votes), "2 imported votes"), (label, "1 imported votes of l, 1 rejected")):
+        dry = fercore(*command, "--dry-run", workspace=ws)
+        assert dry.returncode == 0 and f"{told}; nothing was written" in dry.stdout
+        assert json.loads(fercore("sql", "SELECT count(*) AS n FROM votes", "--json", workspace=ws).stdout) == [{"n": 0}]
+    assert [line.split() for line in fercore(*label, "--dry-run", workspace=ws).stdout.splitlines()][1:3] == [["Joy", "happy", "1"], ["gloomy", "-", "1"]]
+    assert json.loads(fercore("import", "tags", votes, "--json", workspace=ws).stdout)["votes_added"] == 2
+
+
+def test_boxes_from_the_shell(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    Image.fromarray(np.arange(6000, dtype=np.uint16).astype(np.uint8).reshape(60, 100)).save(tmp_path / "set/a.png")
+    (tmp_path / "label.lst").write_text("a.png 0 5 10 58 53 9.5 6\n")
+    done = fercore("import", "listing", tmp_path / "label.lst", "--images", tmp_path / "set", "--name", "e", "--label-map", "expw",
+                   "--box-columns", "4,3,5,6", "--box-corners", workspace=tmp_path / "ws")
+    assert done.returncode == 0, done.stderr
+    row, = json.loads(fercore("sql", "SELECT height, width, given_label FROM images JOIN samples USING (image_id)", "--json", workspace=tmp_path / "ws").stdout)
+    assert row == {"height": 48, "width": 48, "given_label": "neutral"}
 
 
 def test_what_cannot_be_imported_is_one_line(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from test_ingest_pictures import folder_of, png, reasons
 
 from fercore import ingest
+from fercore.domain import PERMISSIONS, Permission, Role
 from fercore.errors import BadInput, Conflict, NotAllowed, NotFound
 from fercore.ingest import label_maps
 from fercore.ingest.folder import Refused, shown
@@ -136,6 +137,20 @@ def test_affectnet_columns_boxes_and_eight_classes(store: Store, tmp_path: Path)
     assert bytes(store.value("SELECT i.gray48 FROM images AS i JOIN sample_files AS f USING (image_id) WHERE raw_label = '1'")) == big[5:53, 10:58].tobytes()
 
 
+def test_expw_lists_with_corners_and_several_faces_a_picture(store: Store, tmp_path: Path) -> None:
+    big = np.random.default_rng(0).integers(0, 256, (60, 120), dtype=np.uint8)
+    root = folder_of(tmp_path / "origin", {"crowd_1.jpg": png(big), "crowd_2.jpg": png(255 - big)})
+    text = "crowd_1.jpg 0 5 10 58 53 48.3 3\ncrowd_1.jpg 1 6 60 108 54 22.0 6\ncrowd_2.jpg 0 0 70 200 300 9.1 0\ncrowd_2.jpg 1 9 50 20 40 9.1 0\n"
+    columns = Columns(box=ingest.box_of("4,3,5,6"), corners=True)  # name, face, top, left, right, bottom, confidence, label
+    report = ingest.import_pictures(store, LEAD, root, ABOUT, list_file=written(tmp_path / "label.lst", text), columns=columns,
+                                    label_map=ingest.find_map("expw"))
+    assert [(r[1], r[2]) for r in report.rejected] == [(4, "the face box 50, 9, 20, 40 lies outside the picture")]
+    assert listed(store) == [("crowd_1.jpg", "3", "happy", None), ("crowd_1.jpg", "6", "neutral", None), ("crowd_2.jpg", "0", "angry", None)]
+    pixels = dict(store.rows("SELECT f.raw_label, i.gray48 FROM images AS i JOIN sample_files AS f USING (image_id)"))
+    assert bytes(pixels["3"]) == big[5:53, 10:58].tobytes() and bytes(pixels["6"]) == big[6:54, 60:108].tobytes()
+    assert store.rows("SELECT i.height, i.width FROM images AS i JOIN sample_files AS f USING (image_id) WHERE f.raw_label = '0'") == [(60, 50)]
+
+
 @pytest.mark.parametrize(("text", "columns", "part"), [
     ("", None, "The file is empty"), ("\0\0", None, "Not a text file"), ("a,b\n", Columns(image="file"), "No such column"),
     ("a.png happy\n", Columns(label="3"), "No such column"), ("a.png,1\n", Columns(label="0"), "No such column")])
@@ -149,7 +164,7 @@ def test_unusable_listings_are_refused(tmp_path: Path, text: str, columns: Colum
 
 @pytest.mark.parametrize(("name", "text", "class_id"), [
     ("generic", "ANGER", "angry"), ("generic@1", "surprised", "surprise"), ("generic", " Scared ", "fear"), ("generic", "calm", None), ("generic", "1", None),
-    ("fer2013", "0", "angry"), ("fer2013", "6", "neutral"), ("rafdb", "1", "surprise"), ("rafdb", "7", "neutral"), ("rafdb", "0", None),
+    ("fer2013", "0", "angry"), ("fer2013", "6", "neutral"), ("rafdb", "1", "surprise"), ("rafdb", "7", "neutral"), ("rafdb", "0", None), ("expw", "0", "angry"),
     ("affectnet", "0", "neutral"), ("affectnet", "6", "angry"), ("affectnet", "7", None), ("affectnet", "contempt", None), ("generic", "contempt", "contempt"),
     ("fed", "Agree", "amenability"), ("fed", "Think", "concentration"), ("oahega", "Happy", "happy"), ("oahega", "Ahegao", None), ("oahega", "Fear", None)])
 def test_built_in_maps(name: str, text: str, class_id: str | None) -> None:
@@ -231,6 +246,15 @@ def test_a_person_s_answers_become_label_events_once(faces: Store, tmp_path: Pat
     assert faces.rows("SELECT f.file_name, e.value, e.person_id FROM label_events AS e JOIN sample_files AS f USING (image_id) ORDER BY ALL") == [
         ("train/a.png", "happy", "ann"), ("train/b.png", "sad", "ann")]
     assert faces.rows("SELECT current_label FROM samples AS s JOIN sample_files AS f USING (sample_id) WHERE file_name = 'train/a.png'") == [("happy",)]
+
+
+def test_answers_of_somebody_else_need_who_manages_people(faces: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sheet = written(tmp_path / "s.csv", "file,label\na.png,happy\n")
+    monkeypatch.setitem(PERMISSIONS, Role.DATA_LEAD, PERMISSIONS[Role.DATA_LEAD] - {Permission.PEOPLE})
+    with pytest.raises(NotAllowed, match="manage people"):
+        ingest.import_labels(faces, LEAD, sheet, by=ANNOTATOR)
+    assert faces.rows("FROM label_events") == []
+    assert ingest.import_labels(faces, LEAD, sheet, by=LEAD).events == 1
 
 
 def test_a_text_of_dark_pictures_flags_them(faces: Store, tmp_path: Path) -> None:

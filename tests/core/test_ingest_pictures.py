@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import os
 import stat
 import struct
@@ -10,6 +11,7 @@ import threading
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +70,30 @@ def test_a_48_by_48_gray_picture_comes_out_byte_for_byte(seed: int, kind: str) -
     assert (mode, found) == ("L", kind) and (pixels == face).all() and standard(pixels, Method()).tobytes() == face.tobytes()
 
 
+def png_of(width: int, height: int, depth: int, colour: int, data: bytes) -> bytes:
+    """A PNG chunk by chunk."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)) + chunk(
+        b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A small PNG that says it is large; its pixels are never all there."""
+    return png_of(width, height, 8, 0, bytes(1000))
+
+
+def rgb16(pixels: Pixels) -> bytes:
+    deep = pixels.astype(">u2") * 256 + 77
+    return png_of(pixels.shape[1], pixels.shape[0], 16, 2, b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep))
+
+
 COLOUR = np.random.default_rng(5).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 GRAY = some_faces(1)[0]
 ALPHA = np.random.default_rng(6).integers(0, 256, (20, 30), dtype=np.uint8)
+
+
+CMYK_JPEG = coded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG", quality=100, subsampling=0)
 
 
 def over_gray(colour: Pixels, alpha: Pixels) -> Pixels:
@@ -90,9 +113,13 @@ def over_gray(colour: Pixels, alpha: Pixels) -> Pixels:
     (coded(Image.fromarray(COLOUR).convert("CMYK"), "TIFF"), np.asarray(Image.fromarray(COLOUR).convert("CMYK").convert("RGB")), "RGB", 0),
     (coded(Image.fromarray(GRAY.astype(np.uint16) * 256 + 77)), GRAY, "L", 0),
     (coded(Image.fromarray(GRAY.astype(np.uint16) * 256 + 77), "TIFF"), GRAY, "L", 0),
+    (CMYK_JPEG, np.asarray(Image.open(io.BytesIO(CMYK_JPEG)).convert("RGB")), "RGB", 0),
+    (rgb16(COLOUR), COLOUR, "RGB", 0),
+    (coded(Image.fromarray((GRAY.astype(np.uint16) * 256 + 77).astype(">u2")), "TIFF"), GRAY, "L", 0),
     (coded(Image.fromarray(GRAY > 99), "PNG"), np.where(GRAY > 99, 255, 0), "L", 0),
     (coded(Image.fromarray(GRAY), "GIF", save_all=True, append_images=[Image.fromarray(255 - GRAY)]), GRAY, "L", 0),
-], ids=["RGB", "RGBA", "opaque RGBA", "LA", "gray RGB", "L with a transparent value", "P", "CMYK", "16 bit PNG", "16 bit TIFF", "1 bit", "animation"])
+], ids=["RGB", "RGBA", "opaque RGBA", "LA", "gray RGB", "L with a transparent value", "P", "CMYK", "16 bit PNG", "16 bit TIFF", "CMYK JPEG", "16 bit RGB", "16 bit TIFF of the other end",
+        "1 bit", "animation"])
 def test_every_mode_has_one_meaning(data: bytes, expected: Pixels, mode: str, tolerance: int) -> None:
     pixels, found, _ = decode(data)
     assert found == mode and pixels.dtype == np.uint8 and pixels.shape == expected.shape
@@ -107,6 +134,15 @@ def test_pictures_are_turned_as_exif_says(orientation: int, kind: str) -> None:
     turned = {1: face, 2: face[:, ::-1], 3: face[::-1, ::-1], 4: face[::-1], 5: face.T, 6: np.rot90(face, -1), 7: face[::-1, ::-1].T,
               8: np.rot90(face)}[orientation]
     assert (decode(coded(Image.fromarray(face), kind, exif=exif))[0] == turned).all()
+
+
+def test_a_cmyk_jpeg_looks_as_it_did_and_is_turned() -> None:
+    """Adobe writes CMYK inverted; close to the colours that went in, not to their negative."""
+    smooth = np.asarray(Image.fromarray(COLOUR[:4, :4]).resize((32, 24), Image.Resampling.BICUBIC))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    found, mode, kind = decode(coded(Image.fromarray(smooth).convert("CMYK"), "JPEG", quality=95, exif=exif))
+    assert (mode, kind) == ("RGB", "JPEG") and np.abs(found.astype(int) - smooth[::-1, ::-1]).mean() < 6
 
 
 def test_standard_images_are_squashed_padded_or_cropped() -> None:
@@ -130,14 +166,6 @@ def test_a_face_box_is_cut_out_and_clipped_to_the_picture() -> None:
         decode(data, (40, 0, 50, 10))
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A small PNG that says it is large; its pixels are never all there."""
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)) + chunk(
-        b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-
-
 NOISY_JPEG = coded(Image.fromarray(np.random.default_rng(2).integers(0, 256, (200, 200), dtype=np.uint8)), "JPEG")
 HOSTILE = {
     "empty.png": (b"", "the file is empty"),
@@ -148,7 +176,7 @@ HOSTILE = {
     "bomb60.png": (bomb(9_000, 6_000), "9,000 x 6,000"),
     "bomb100.png": (bomb(9_999, 9_999), "million"),
     "bomb400.png": (bomb(60_000, 60_000), "million pixels"),
-    "long.png": (bomb(10_000, 1), "10,000 x 1"),
+    "long.png": (png(np.zeros((3, 10_000), np.uint8)), "10,000 x 3"),
     "float.tiff": (coded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "floating-point"),
 }
 
@@ -327,12 +355,20 @@ def test_a_failure_or_a_cancel_leaves_nothing(store: Store, tmp_path: Path) -> N
     class Cancelled(BaseException):
         pass
 
-    def cancel(done: int, total: int) -> None:
-        if done:
-            raise Cancelled
+    def cancelling(number: int) -> Callable[[int, int], None]:
+        calls = itertools.count(1)
 
-    with pytest.raises(Cancelled):
-        ingest.import_pictures(store, LEAD, root, ABOUT, progress=cancel)
+        def progress(done: int, total: int) -> None:
+            if next(calls) == number:
+                raise Cancelled
+
+        return progress
+
+    told: list[int] = []
+    ingest.import_pictures(store, LEAD, root, ABOUT, dry_run=True, progress=lambda done, total: told.append(done))
+    for number in range(1, len(told) + 2):  # at every call, and once more while it is written
+        with pytest.raises(Cancelled):
+            ingest.import_pictures(store, LEAD, root, ABOUT, progress=cancelling(number))
     for nothing in ({}, {"a/readme.txt": b"hello"}):
         with pytest.raises(BadInput, match="No picture could be used"):
             (tmp_path / "none").mkdir(exist_ok=True)
@@ -482,7 +518,7 @@ def zip_of(path: Path, members: dict[str, bytes], links: dict[str, str] | None =
 
 
 def tar_of(path: Path, members: dict[str, bytes], links: dict[str, str] | None = None) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w", format=tarfile.PAX_FORMAT) as tape:
+    with tarfile.open(path, "w:" + path.suffix[1:].removesuffix("tar"), format=tarfile.PAX_FORMAT) as tape:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -491,13 +527,15 @@ def tar_of(path: Path, members: dict[str, bytes], links: dict[str, str] | None =
             info = tarfile.TarInfo(name)
             info.type, info.linkname = tarfile.SYMTYPE, target
             tape.addfile(info)
+            info.name, info.type = "happy/hard.png", tarfile.LNKTYPE
+            tape.addfile(info)
         device = tarfile.TarInfo("happy/device.png")
         device.type = tarfile.CHRTYPE
         tape.addfile(device)
     return path
 
 
-@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz"])
 def test_an_archive_is_read_in_place_and_nothing_leads_out_of_it(store: Store, tmp_path: Path, suffix: str) -> None:
     faces = some_faces(4)
     members = {"set/train/happy/a.png": png(faces[0]), "set/test/sad/b.png": png(faces[1]), "../out.png": png(faces[2]), "/abs.png": png(faces[2]),
@@ -511,6 +549,7 @@ def test_an_archive_is_read_in_place_and_nothing_leads_out_of_it(store: Store, t
     told = reasons(report)
     assert sum("leads out of the archive" in r for r in told.values()) == 4 and "links are not followed" in told["happy/link.png"]
     assert told["set/test/sad/empty.png"] == "the file is empty" and (suffix == ".zip" or told["happy/device.png"] == "not a plain file")
+    assert suffix == ".zip" or "links are not followed" in told["happy/hard.png"]
     assert sorted(p.name for p in tmp_path.rglob("*") if "ws" not in p.parts) == before
     assert ingest.import_pictures(store, LEAD, path, ABOUT).unchanged
     unpacked = folder_of(tmp_path / "unpacked", {n: d for n, d in members.items() if n.startswith("set/t")})
@@ -535,6 +574,53 @@ def test_a_member_that_is_larger_than_its_header_says_is_damaged(tmp_path: Path)
     path.write_bytes(bytes(data))
     report = ingest.import_pictures(None, LEAD, path, ABOUT, dry_run=True)
     assert report.added == 1 and "damaged" in reasons(report)["happy/b.png"]
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_a_second_file_of_a_name_is_refused(tmp_path: Path, suffix: str) -> None:
+    path, faces = tmp_path / f"a{suffix}", some_faces(2)
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as packed, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zipfile says that the name is there already
+            for name, face in zip(("happy/a.png", "happy//a.png"), faces, strict=True):
+                packed.writestr(name, png(face))
+            packed.writestr("happy/a.png", b"")
+    else:
+        with tarfile.open(path, "w") as tape:
+            for name, face in zip(("happy/a.png", "happy/./a.png"), faces, strict=True):
+                info = tarfile.TarInfo(name)
+                info.size = len(png(face))
+                tape.addfile(info, io.BytesIO(png(face)))
+    report = ingest.import_pictures(None, LEAD, path, ABOUT, dry_run=True)
+    assert report.added == 1 and set(reasons(report).items()) == {("happy/a.png", "a second file of this name")}
+
+
+def test_encrypted_and_bloated_members_are_refused_one_by_one(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", {"happy/a.png": png(GRAY), "happy/b.png": png(255 - GRAY), "happy/c.png": bytes(70 << 20)})
+    data = bytearray(path.read_bytes())
+    second = data.find(b"PK\x01\x02", data.find(b"PK\x01\x02") + 4)
+    data[second + 8] |= 1
+    path.write_bytes(bytes(data))
+    report = ingest.import_pictures(None, LEAD, path, ABOUT, dry_run=True)
+    assert report.added == 1 and reasons(report) == {"happy/b.png": "encrypted", "happy/c.png": "larger than 64 MiB"}
+
+
+def test_a_member_may_not_declare_more_than_the_archive_may_unpack_to(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("happy/a.png")
+    info.size = 1 << 50
+    (tmp_path / "a.tar").write_bytes(info.tobuf() + bytes(10240))
+    with pytest.raises(BadInput, match="too large"):
+        ingest.import_pictures(None, LEAD, tmp_path / "a.tar", ABOUT, dry_run=True)
+
+
+def test_names_that_are_no_utf_8_come_out_of_an_archive_as_escapes(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tape:
+        info = tarfile.TarInfo("happy/caf\xe9.png")
+        info.size = len(png(GRAY))
+        tape.addfile(info, io.BytesIO(png(GRAY)))
+        tape.addfile(tarfile.TarInfo("happy/\xe8.png"))
+    report = ingest.import_pictures(None, LEAD, tmp_path / "a.tar", ABOUT, dry_run=True)
+    assert report.added == 1 and reasons(report) == {"happy/\\xe8.png": "the file is empty"}
 
 
 def test_a_tar_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
@@ -566,6 +652,20 @@ def test_utkface_names_give_age_and_gender_and_no_race(store: Store, tmp_path: P
     assert report.tags_added == 2 and store.rows("SELECT age_band, gender, given_label FROM samples") == [(band, "female", None)]
     everything = "\n".join(str(store.rows(f"FROM facts.{t}")) for t in ("sample", "sample_file", "import", "rejected_row", "imported_vote"))
     assert f"{age}_1_2017" in everything and f"{age}_1_3" not in everything and "9_0_4" not in everything
+
+
+def test_ck_plus_folders(store: Store, tmp_path: Path) -> None:
+    words = {"anger": "angry", "contempt": "contempt", "disgust": "disgust", "fear": "fear", "happy": "happy", "sadness": "sad", "surprise": "surprise"}
+    files = {f"CK+48/{w}/S0{i}_00{i}_0000001{i}.png": png(f) for i, (w, f) in enumerate(zip(words, some_faces(7), strict=True))}
+    report = ingest.import_pictures(store, LEAD, folder_of(tmp_path / "set", files), ABOUT)
+    assert report.unmapped == 0 and [r[1:3] for r in rows(store)] == sorted(words.items())
+
+
+def test_hugging_face_metadata_that_names_what_is_not_there(store: Store, tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "set", {"a.png": png(GRAY), "metadata.csv": b"file_name,label\na.png,h\xe4ppy\n\nnone.png,sad\n../out.png,sad\n"})
+    report = ingest.import_pictures(store, LEAD, root, ABOUT)
+    assert rows(store) == [("a.png", "h\\xe4ppy", None, None, False)]
+    assert [r[1:] for r in report.rejected] == [(4, "no such file", "none.png"), (5, "no such file", "../out.png")]
 
 
 def test_hugging_face_metadata_names_labels_and_splits(store: Store, tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import pytest
 from helpers import ANNOTATOR, LEAD, REVIEWER, SECOND_LEAD, SHARED_DATA, fer_line, needs_real_data, some_faces, write_fer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from uuid_utils import uuid7
 
 from fercore import curation, ingest, versions
 from fercore.domain import Workspace, image_id
 from fercore.errors import BadInput, Conflict, NotAllowed, NotFound, WorkspaceError
 from fercore.schemes import FER7
-from fercore.store import Store
+from fercore.store import Store, samples
 from fercore.store import people as people_table
 from fercore.store import versions as version_table
 from fercore.versions.recipe import Recipe, apply
@@ -60,7 +61,7 @@ def test_a_duplicate_across_splits_stays_where_it_is_evaluated(store: Store, tmp
     lines = [fer_line(i % 7, f) for i, f in enumerate(faces)] + [fer_line(0, faces[0], "PublicTest"), fer_line(0, faces[0], "Training")]
     ingest.import_fer2013(store, LEAD, write_fer(tmp_path / "f.csv", lines))
     for duplicates in ("keep_one", "keep_all"):
-        rows = apply(Recipe(duplicates=duplicates), store.frame("FROM samples")).set_index("source_row")
+        rows = apply(Recipe(duplicates=duplicates), samples.table(store)).set_index("source_row")
         assert rows.loc[[0, 35, 36], "split"].dropna().to_dict() == {35: "test"}
 
 
@@ -249,7 +250,7 @@ def test_groups_never_cross_splits_and_the_order_of_rows_does_not_matter(seed: i
     rows = pd.DataFrame({"sample_id": [f"s{i:04}" for i in range(210)], "image_id": [f"i{i}" for i in range(210)], "source_id": "x",
                          "source_row": range(210), "given_label": labels, "current_label": labels,
                          "source_split": ["Training" if i < 170 else "PublicTest" for i in range(210)], "flags": "", "age_band": None,
-                         "gender": None, "mean": 100.0})
+                         "gender": None, "mean": 100.0, "gone": False, "exclude": None, "transform": None})
     for i, j in itertools.pairwise(copies):
         if i % 7 == j % 7:
             rows.loc[j, "image_id"] = rows.loc[i, "image_id"]
@@ -270,3 +271,21 @@ def test_the_real_file_freezes_without_a_leak(store: Store) -> None:
     version_id = versions.freeze(store, LEAD, Recipe(), "fer7")
     assert versions.card(store.workspace, version_id)["counts"] == {"train": 24_454, "val": 2_716, "test": 3_549, "excluded": 1_579}
     assert versions.verify(store.workspace, version_id) == []
+
+
+def test_a_folder_with_split_levels_freezes_as_it_is_and_without_what_left_its_source(store: Store, tmp_path: Path) -> None:
+    for i, face in enumerate(some_faces(42)):
+        path = tmp_path / "faces" / ("train" if i < 28 else "test") / FER7.ids[i % 7] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(face).save(path)
+    about = ingest.Provenance("folder")
+    ingest.import_pictures(store, LEAD, tmp_path / "faces", about)
+    first = versions.manifest(store.workspace, versions.freeze(store, LEAD, Recipe(), "all"))
+    assert first["exclusion"].isna().all() and first["split"].value_counts().loc["test"] == 14
+    (tmp_path / "faces" / "test" / FER7.ids[0] / "28.png").unlink()
+    ingest.import_pictures(store, LEAD, tmp_path / "faces", about)
+    left = versions.manifest(store.workspace, versions.freeze(store, LEAD, Recipe(), "fewer"))
+    out = left[left["exclusion"].notna()]
+    assert out["image_id"].tolist() == [image_id(some_faces(42)[28])] and out["exclusion"].tolist() == ["no longer in its source"]
+    kept = versions.manifest(store.workspace, versions.freeze(store, LEAD, Recipe(drop_gone=False), "same"))
+    assert kept["exclusion"].isna().all()

@@ -1,4 +1,7 @@
-"""A wall of faces. One picture carries all of them; a click or Enter opens one."""
+"""A wall of faces. One picture carries all of them; a click or Enter opens one.
+
+Where faces can be selected, a click or Space does that (Shift: up to here, Ctrl+A: all, Esc: none), and a double click or Enter opens one.
+"""
 
 import base64
 import io
@@ -22,7 +25,8 @@ _COMPONENT = st.components.v2.component(
 
 @dataclass(frozen=True)
 class Tile:
-    """One face: 2,304 raw gray bytes (0-255), a label with its colour, a note, and a second chip (a prediction). Colours are '#rrggbb'."""
+    """One face: 2,304 raw gray bytes (0-255), a label with its colour, a note, a second chip (a prediction), a badge over the face (what was done
+    to it), and the name of the group with which it is framed. Colours are '#rrggbb'."""
 
     sample_id: str
     pixels: bytes
@@ -31,15 +35,23 @@ class Tile:
     note: str = ""
     second: str = ""
     second_colour: str = ""
+    badge: str = ""
+    group: str = ""
 
 
-def face_grid(tiles: Sequence[Tile], *, key: str, scale: int = 2) -> str | None:
+def selected(key: str) -> list[str]:
+    """Sample ids that are selected in the grid with this key, in reading order; they come from a browser. To be read before or after mounting."""
+    return [i for i in (st.session_state.get(key) or {}).get("selected") or () if isinstance(i, str)]
+
+
+def face_grid(tiles: Sequence[Tile], *, key: str, scale: int = 2, select: bool = False) -> str | None:
     """Draws the tiles and returns the sample id that was opened in this run, else None.
 
     Args:
-        tiles: faces in reading order.
+        tiles: faces in reading order; neighbours of one group share a frame.
         key: Streamlit key.
         scale: whole factor of enlargement; a tile is 48 * scale pixels wide.
+        select: faces can be selected; see `selected`.
 
     Raises:
         BadInput: a tile has not 2,304 bytes, or `scale` is less than 1.
@@ -50,9 +62,11 @@ def face_grid(tiles: Sequence[Tile], *, key: str, scale: int = 2) -> str | None:
         raise BadInput("Face cannot be shown", f"{short[0]} has not {SIDE * SIDE} bytes", "Pass standard images only")
     result = _COMPONENT(
         key=key,
-        data={"sheet": _sheet(tuple(t.pixels for t in tiles)), "columns": COLUMNS, "scale": scale, "tiles": [
-            {"id": t.sample_id, "label": t.label, "colour": t.colour, "note": t.note, "second": t.second, "second_colour": t.second_colour}
-            for t in tiles]},
+        data={"sheet": _sheet(tuple(t.pixels for t in tiles)), "columns": COLUMNS, "scale": scale, "select": select, "selected": selected(key),
+              "tiles": [
+            {"id": t.sample_id, "label": t.label, "colour": t.colour, "note": t.note, "second": t.second, "second_colour": t.second_colour,
+             "badge": t.badge, "group": t.group} for t in tiles]},
+        on_selected_change=lambda: None,
         on_open_change=lambda: None,
     )
     opened: str | None = result.open

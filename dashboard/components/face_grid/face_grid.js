@@ -1,50 +1,109 @@
 // A wall of faces from one PNG sheet. Text arrives as data and is only ever set as textContent.
 
-const SIDE = 48
+const SIDE = 48, TELL_MS = 120 // a selection made by several quick acts is told once
 const instances = new WeakMap()
 
 export default function (component) {
-  const { parentElement } = component
+  const { parentElement, data } = component
   let wall = instances.get(parentElement)
-  if (!wall) instances.set(parentElement, (wall = mount(parentElement)))
+  if (!wall) instances.set(parentElement, (wall = mount(parentElement, new Set(data.selected))))
   wall.component = component
-  draw(wall, component.data)
+  draw(wall, data)
   return () => {
+    clearTimeout(wall.timer)
     URL.revokeObjectURL(wall.url)
     wall.root.remove()
     instances.delete(parentElement)
   }
 }
 
-function mount(parent) {
+function mount(parent, selected) {
   const root = document.createElement("div")
   root.className = "face-grid"
   root.dataset.testid = "face-grid"
   root.setAttribute("role", "group")
   root.setAttribute("aria-label", "Faces")
   parent.appendChild(root)
-  const wall = { root, url: "", sheet: null, shape: "" }
-  root.onclick = e => { // Enter on a focused tile arrives here too
-    const tile = e.target.closest("button")
+  const wall = { root, selected, anchor: null, told: JSON.stringify([...selected]), url: "", sheet: null, shape: "" }
+  root.onclick = e => { // Enter on a focused tile of a wall without selection arrives here too, Space in every wall
+    const { select } = wall.component.data, tile = e.target.closest(".tile"), head = e.target.closest(".head")
+    if (head && select) toggle(wall, [...head.parentElement.querySelectorAll(".tile")])
     if (!tile) return
     focusOn(wall, tile)
-    wall.component.setTriggerValue("open", tile.dataset.sampleId)
+    if (!select) open(wall, tile)
+    else if (e.shiftKey) reach(wall, tile)
+    else toggle(wall, [tile])
+  }
+  root.ondblclick = e => {
+    const tile = e.target.closest(".tile")
+    if (tile && wall.component.data.select) open(wall, tile)
   }
   root.onkeydown = e => {
-    if (e.ctrlKey || e.metaKey || e.altKey || e.key === "Tab") return
+    const { select } = wall.component.data, all = (e.ctrlKey || e.metaKey) && e.key.toLowerCase() === "a"
+    if (((e.ctrlKey || e.metaKey) && !(all && select)) || e.altKey || e.key === "Tab") return
     e.stopPropagation() // Streamlit acts on r and c
-    const tiles = [...root.children], at = tiles.indexOf(e.target.closest("button"))
-    const columns = tiles.filter(t => t.offsetTop === tiles[0].offsetTop).length
-    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -at, End: tiles.length - 1 - at }[e.key]
-    if (step === undefined) return
+    const tiles = tilesOf(wall), tile = e.target.closest(".tile")
+    const next = { ArrowLeft: () => tiles[tiles.indexOf(tile) - 1], ArrowRight: () => tiles[tiles.indexOf(tile) + 1], ArrowUp: () => beyond(tiles, tile, -1),
+      ArrowDown: () => beyond(tiles, tile, 1), Home: () => tiles[0], End: () => tiles.at(-1) }[e.key]
+    const act = next ? () => move(wall, tile, next(), select && e.shiftKey)
+      : !select ? null : all ? () => choose(wall, tiles, true) : { Escape: () => choose(wall, tiles, false), Enter: () => open(wall, tile) }[e.key]
+    if (!act) return
     e.preventDefault()
-    if (tiles[at + step]) focusOn(wall, tiles[at + step])
+    act()
   }
   return wall
 }
 
+const tilesOf = wall => [...wall.root.querySelectorAll(".tile")]
+const open = (wall, tile) => wall.component.setTriggerValue("open", tile.dataset.sampleId)
+
+function beyond(tiles, from, sign) { // the tile of the row above (-1) or below (1) that is nearest across; rows of framed groups need not align
+  const here = from.getBoundingClientRect(), away = tiles.map(tile => ({ tile, at: tile.getBoundingClientRect() })).filter(t => sign * (t.at.top - here.top) > 1)
+  const row = Math.min(...away.map(t => sign * t.at.top))
+  return away.filter(t => sign * t.at.top - row < 1).sort((a, b) => Math.abs(a.at.left - here.left) - Math.abs(b.at.left - here.left))[0]?.tile
+}
+
+function move(wall, tile, to, range) {
+  if (!to) return
+  focusOn(wall, to)
+  if (range) reach(wall, to, tile)
+  else wall.anchor = to.dataset.sampleId
+}
+
+// ---- selection ---------------------------------------------------------------------------------------------------------------
+function toggle(wall, tiles) {
+  wall.anchor = tiles[0].dataset.sampleId
+  choose(wall, tiles, !tiles.every(t => wall.selected.has(t.dataset.sampleId)))
+}
+
+function reach(wall, tile, from = tile) { // the range from where the last one was selected
+  const tiles = tilesOf(wall), anchor = tiles.findIndex(t => t.dataset.sampleId === wall.anchor), begin = anchor < 0 ? tiles.indexOf(from) : anchor
+  wall.anchor = tiles[begin].dataset.sampleId
+  const [first, last] = [begin, tiles.indexOf(tile)].sort((a, b) => a - b)
+  choose(wall, tiles.slice(first, last + 1), true)
+}
+
+function choose(wall, tiles, on) {
+  for (const { dataset: { sampleId } } of tiles) on ? wall.selected.add(sampleId) : wall.selected.delete(sampleId)
+  press(wall)
+  clearTimeout(wall.timer)
+  wall.timer = setTimeout(() => tell(wall), TELL_MS)
+}
+
+function press(wall) {
+  if (wall.component.data.select) for (const tile of tilesOf(wall)) tile.setAttribute("aria-pressed", wall.selected.has(tile.dataset.sampleId))
+}
+
+function tell(wall) {
+  const ids = tilesOf(wall).map(t => t.dataset.sampleId).filter(id => wall.selected.has(id))
+  if (JSON.stringify(ids) === wall.told) return
+  wall.told = JSON.stringify(ids)
+  wall.component.setStateValue("selected", ids)
+}
+
+// ---- drawing -----------------------------------------------------------------------------------------------------------------
 function focusOn(wall, tile) { // roving tabindex: one tile of the wall is a tab stop
-  for (const other of wall.root.querySelectorAll('[tabindex="0"]')) other.tabIndex = -1
+  for (const other of wall.root.querySelectorAll('.tile[tabindex="0"]')) other.tabIndex = -1
   tile.tabIndex = 0
   tile.focus()
 }
@@ -60,26 +119,40 @@ function draw(wall, data) {
   const shape = JSON.stringify([data.scale, data.tiles])
   if (shape === wall.shape) return // same tiles: keep the focus where it is
   wall.shape = shape
-  const size = SIDE * data.scale, here = wall.root.querySelector('[tabindex="0"]')?.dataset.sampleId
+  const size = SIDE * data.scale, here = wall.root.querySelector('.tile[tabindex="0"]')?.dataset.sampleId
   const focused = wall.root.getRootNode().activeElement?.closest?.(".face-grid") === wall.root
   wall.root.style.setProperty("--size", `${size}px`)
   wall.root.style.setProperty("--sheet-width", `${size * data.columns}px`)
-  wall.root.replaceChildren(...data.tiles.map((tile, i) => drawTile(tile, `${-size * (i % data.columns)}px ${-size * Math.floor(i / data.columns)}px`)))
-  const stop = [...wall.root.children].find(t => t.dataset.sampleId === here) ?? wall.root.firstElementChild
+  wall.root.classList.toggle("grouped", data.tiles.some(t => t.group))
+  wall.root.replaceChildren()
+  data.tiles.forEach((tile, i) => frameOf(wall, tile.group, data.tiles[i - 1]?.group).appendChild(
+    drawTile(tile, `${-size * (i % data.columns)}px ${-size * Math.floor(i / data.columns)}px`)))
+  const tiles = tilesOf(wall), stop = tiles.find(t => t.dataset.sampleId === here) ?? tiles[0]
+  press(wall)
   if (stop) stop.tabIndex = 0
   if (stop && focused) stop.focus({ preventScroll: true })
 }
 
+function frameOf(wall, group, before) { // neighbours of one group share a frame with its name
+  if (!group) return wall.root
+  if (group !== before) {
+    const frame = wall.root.appendChild(document.createElement("div")), head = frame.appendChild(document.createElement("div"))
+    Object.assign(head, { className: "head", textContent: group })
+    Object.assign(frame, { className: "group" }).appendChild(document.createElement("div")).className = "faces"
+  }
+  return wall.root.lastElementChild.lastElementChild
+}
+
 function drawTile(tile, position) {
-  const button = document.createElement("button")
-  Object.assign(button, { type: "button", className: "tile", tabIndex: -1, title: [tile.label, tile.second, tile.note].filter(Boolean).join(", ") })
+  const button = document.createElement("button"), lines = [tile.label, tile.second, tile.note, tile.badge].filter(Boolean)
+  Object.assign(button, { type: "button", className: "tile", tabIndex: -1, title: lines.join(", ") })
   button.dataset.sampleId = tile.id
   button.dataset.testid = "tile"
   const face = button.appendChild(document.createElement("span"))
   face.className = "face"
   face.style.backgroundPosition = position
-  const line = (text, kind, colour) => {
-    const span = button.appendChild(document.createElement("span"))
+  const line = (text, kind, colour, place = button) => {
+    const span = place.appendChild(document.createElement("span"))
     span.className = kind
     span.textContent = text
     if (colour) span.style.setProperty("--class", colour)
@@ -87,5 +160,6 @@ function drawTile(tile, position) {
   line(tile.label, "chip", tile.colour)
   if (tile.second) line(tile.second, "chip second", tile.second_colour)
   if (tile.note) line(tile.note, "note")
+  if (tile.badge) line(tile.badge, "badge", null, face)
   return button
 }
