@@ -174,18 +174,18 @@ def _acts(person: Person, kind: str, group: str | None, rows: pd.DataFrame, chos
     with st.container(horizontal=True, vertical_alignment="center"):
         scope = st.segmented_control("Act on", list(scopes), default="Selected", required=True, key="scope", label_visibility="collapsed")
         ids, none = scopes[scope], not scopes[scope]
-        if st.button(f"Flag {len(ids):,}", icon=":material/flag:", disabled=none):
+        if st.button(f"Flag {len(ids):,}", key="act-flag", icon=":material/flag:", disabled=none):
             _flag(person, kind, ids)
-        if st.button(f"Exclude {len(ids):,}", icon=":material/block:", disabled=none):
+        if st.button(f"Exclude {len(ids):,}", key="act-exclude", icon=":material/block:", disabled=none):
             _exclude(person, kind, ids)
-        if st.button(f"Brighten {len(ids):,}", icon=":material/brightness_6:", disabled=none):
+        if st.button(f"Brighten {len(ids):,}", key="act-brighten", icon=":material/brightness_6:", disabled=none):
             _brighten(person, ids)
-        if st.button(f"Review {len(ids):,}", icon=":material/outbox:", disabled=none):
+        if st.button(f"Review {len(ids):,}", key="act-review", icon=":material/outbox:", disabled=none):
             _queue(person, kind, ids, scope == "All")
         if kind in _NEAR:
             within = {"Selected": chosen, "This page": rows, "This group": rows}.get(scope, cache.finding_groups(person, kind))
             groups = within["group_id"].unique().tolist()
-            if st.button(f"Keep one in {len(groups):,} groups", icon=":material/filter_1:", disabled=not groups):
+            if st.button(f"Keep one in {len(groups):,} groups", key="act-keep", icon=":material/filter_1:", disabled=not groups):
                 _keep_one(person, kind, groups)
     acts = cache.last_acts(person)
     if acts:

@@ -25,12 +25,12 @@ _SHOWN = 20  # groups on a page
 def show(*mark: str) -> None:
     """Opens the faces of a mark: the URL names it."""
     st.query_params["open"] = list(mark)
-    st.session_state["page"] = 1
+    st.query_params.pop("page", None)
 
 
 def close() -> None:
     st.query_params.pop("open", None)
-    st.session_state["page"] = 1
+    st.query_params.pop("page", None)
 
 
 def _mark() -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from PIL import Image
 
 from dashboard import access, cache
 from dashboard.charts import colour_of, name_of
-from dashboard.components.face_grid import Tile, face_grid
+from dashboard.components.face_grid import Tile, face_grid, paged
 from fercore import curation
 from fercore.audit import KINDS
 from fercore.curation import campaigns
@@ -31,21 +32,34 @@ def wall(rows: pd.DataFrame, key: str, *, scale: int = 2, second: dict[str, str]
         groups: the name of its group; neighbours of one group are framed.
         select: faces can be selected; `face_grid.selected(key)` says which.
     """
-    second, notes, badges, groups = second or {}, notes or {}, badges or {}, groups or {}
-    tiles = [Tile(r.sample_id, bytes(r.gray48), name_of(r.current_label or None), colour_of(r.current_label),
-                  note=notes.get(r.sample_id, ""), second=name_of(second[r.sample_id]) if r.sample_id in second else "",
-                  second_colour=colour_of(second.get(r.sample_id)), badge=badges.get(r.sample_id, ""), group=groups.get(r.sample_id, ""))
-             for r in rows.astype(object).where(rows.notna(), None).itertuples()]
-    opened = face_grid(tiles, key=key, scale=scale, select=select)
+    opened = face_grid(_tiles(rows, second, notes, badges, groups), key=key, scale=scale, select=select)
     if opened:
         face_dialog(opened)
 
 
-@st.fragment
+def _tiles(rows: pd.DataFrame, second: dict[str, str] | None = None, notes: dict[str, str] | None = None, badges: dict[str, str] | None = None,
+           groups: dict[str, str] | None = None) -> list[Tile]:
+    second, notes, badges, groups = second or {}, notes or {}, badges or {}, groups or {}
+    return [Tile(r.sample_id, bytes(r.gray48), name_of(r.current_label or None), colour_of(r.current_label),
+                  note=notes.get(r.sample_id, ""), second=name_of(second[r.sample_id]) if r.sample_id in second else "",
+                  second_colour=colour_of(second.get(r.sample_id)), badge=badges.get(r.sample_id, ""), group=groups.get(r.sample_id, ""))
+            for r in rows.astype(object).where(rows.notna(), None).itertuples()]
+
+
 def pages(rows: pd.DataFrame, key: str) -> None:
-    """The wall of these members, sixty at a time; the page stands in the URL. Turning it runs only this, and the list stands still meanwhile."""
-    start = pager(len(rows), PAGE, "page", f"**{len(rows):,}** faces")
-    wall(cache.pictured(access.actor(), rows.iloc[start:start + PAGE]), key=key)
+    """The wall of these members, sixty at a time; the page stands in the URL. The list stands still while pages are turned."""
+    _turning(rows, key, uuid4().hex)
+
+
+@st.fragment
+def _turning(rows: pd.DataFrame, key: str, listed: str) -> None:
+    person, last, told = access.actor(), max(1, math.ceil(len(rows) / PAGE)), st.query_params.get("page", "1")
+    opened, page = paged(lambda n: _tiles(cache.pictured(person, rows.iloc[(n - 1) * PAGE:n * PAGE])), last, key=key, listed=listed,
+                         page=min(max(int(told[:9]), 1), last) if told.isdecimal() else 1, what=f"{len(rows):,} faces")
+    if str(page) != told:
+        st.query_params["page"] = str(page)
+    if opened in set(rows["sample_id"]):
+        face_dialog(opened)
 
 
 def pager(n: int, size: int, key: str, what: str) -> int:

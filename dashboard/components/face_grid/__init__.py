@@ -5,10 +5,11 @@ Where faces can be selected, a click or Space does that (Shift: up to here, Ctrl
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -58,19 +59,43 @@ def face_grid(tiles: Sequence[Tile], *, key: str, scale: int = 2, select: bool =
     """
     if scale < 1:
         raise BadInput("Scale not usable", f"{scale} is less than 1", "Enlarge by 1 or more")
+    opened = _mount(key, {**_drawn(tiles), "scale": scale, "select": select, "selected": selected(key)})
+    return opened if opened in {t.sample_id for t in tiles} else None
+
+
+def paged(tiles_of: Callable[[int], Sequence[Tile]], last: int, *, key: str, listed: str, page: int, what: str) -> tuple[str | None, int]:
+    """Draws a list of faces a page at a time; turning pages is up to the browser, which asks for those it does not hold.
+
+    Args:
+        tiles_of: the faces of a page, 1 to `last`.
+        listed: names the list as it is now; under another name the browser forgets its pages and starts at `page`.
+        what: how many of what the list holds, behind the number of the page.
+
+    Returns:
+        The sample id that was opened in this run, else None, and the page that is shown.
+    """
+    view = (st.session_state.get(key) or {}).get("view")
+    held: set[int] = set()
+    if isinstance(view, dict) and view.get("list") == listed and isinstance(view.get("page"), int) and isinstance(view.get("held"), list):
+        page, held = min(max(view["page"], 1), last), {n for n in view["held"] if isinstance(n, int)}
+    wanted = [page] if page not in held else [n for n in (page + 1, page + 2, page - 1) if 1 <= n <= last and n not in held]
+    sent = [{"number": n, **_drawn(tiles_of(n))} for n in wanted]
+    opened = _mount(key, {"list": listed, "page": page, "last": last, "what": what, "pages": sent, "scale": 2, "select": False, "selected": []})
+    return opened, page
+
+
+def _drawn(tiles: Sequence[Tile]) -> dict[str, Any]:
     if short := [t.sample_id for t in tiles if len(t.pixels) != SIDE * SIDE]:
         raise BadInput("Face cannot be shown", f"{short[0]} has not {SIDE * SIDE} bytes", "Pass standard images only")
-    result = _COMPONENT(
-        key=key,
-        data={"sheet": _sheet(tuple(t.pixels for t in tiles)), "columns": COLUMNS, "scale": scale, "select": select, "selected": selected(key),
-              "tiles": [
-            {"id": t.sample_id, "label": t.label, "colour": t.colour, "note": t.note, "second": t.second, "second_colour": t.second_colour,
-             "badge": t.badge, "group": t.group} for t in tiles]},
-        on_selected_change=lambda: None,
-        on_open_change=lambda: None,
-    )
-    opened: str | None = result.open
-    return opened if opened in {t.sample_id for t in tiles} else None
+    return {"sheet": _sheet(tuple(t.pixels for t in tiles)), "columns": COLUMNS, "tiles": [
+        {"id": t.sample_id, "label": t.label, "colour": t.colour, "note": t.note, "second": t.second, "second_colour": t.second_colour,
+         "badge": t.badge, "group": t.group} for t in tiles]}
+
+
+def _mount(key: str, data: dict[str, Any]) -> str | None:
+    opened: str | None = _COMPONENT(key=key, data=data, on_selected_change=lambda: None, on_open_change=lambda: None,
+                                    on_view_change=lambda: None).open
+    return opened
 
 
 @lru_cache(maxsize=64)

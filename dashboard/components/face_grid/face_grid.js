@@ -1,6 +1,8 @@
 // A wall of faces from one PNG sheet. Text arrives as data and is only ever set as textContent.
+// Of a long list it holds some pages, turns to those at once, and asks for the pages it lacks: the one wanted first, then its neighbours.
 
 const SIDE = 48, TELL_MS = 120 // a selection made by several quick acts is told once
+const KEPT = 9 // pages of a list, those nearest to the one shown
 const instances = new WeakMap()
 
 export default function (component) {
@@ -8,10 +10,12 @@ export default function (component) {
   let wall = instances.get(parentElement)
   if (!wall) instances.set(parentElement, (wall = mount(parentElement, new Set(data.selected))))
   wall.component = component
-  draw(wall, data)
+  if (data.list) receive(wall, data)
+  else draw(wall, data)
   return () => {
     clearTimeout(wall.timer)
     URL.revokeObjectURL(wall.url)
+    wall.pager?.remove()
     wall.root.remove()
     instances.delete(parentElement)
   }
@@ -39,6 +43,10 @@ function mount(parent, selected) {
     if (tile && wall.component.data.select) open(wall, tile)
   }
   root.onkeydown = e => {
+    if (wall.pager && ["PageUp", "PageDown"].includes(e.key)) {
+      e.preventDefault()
+      turn(wall, wall.page + (e.key === "PageUp" ? -1 : 1))
+    }
     const { select } = wall.component.data, all = (e.ctrlKey || e.metaKey) && e.key.toLowerCase() === "a"
     if (((e.ctrlKey || e.metaKey) && !(all && select)) || e.altKey || e.key === "Tab") return
     e.stopPropagation() // Streamlit acts on r and c
@@ -101,6 +109,51 @@ function tell(wall) {
   wall.component.setStateValue("selected", ids)
 }
 
+// ---- pages of a list -----------------------------------------------------------------------------------------------------------
+function receive(wall, data) {
+  if (wall.list !== data.list) Object.assign(wall, { list: data.list, page: data.page, pages: new Map(), asked: "" })
+  wall.pager ??= drawPager(wall)
+  for (const page of data.pages) wall.pages.set(page.number, page)
+  for (const far of [...wall.pages.keys()].sort((a, b) => Math.abs(a - wall.page) - Math.abs(b - wall.page)).slice(KEPT)) wall.pages.delete(far)
+  paint(wall)
+}
+
+function turn(wall, page) {
+  wall.page = Math.min(Math.max(Math.round(page) || 1, 1), wall.component.data.last)
+  paint(wall)
+}
+
+function paint(wall) {
+  const { data } = wall.component, { page, pages, pager } = wall, shown = pages.get(page)
+  if (shown) draw(wall, { ...data, ...shown })
+  wall.root.setAttribute("aria-busy", !shown)
+  pager.before.disabled = page === 1
+  pager.after.disabled = page === data.last
+  pager.box.max = data.last
+  pager.box.setAttribute("aria-label", `Page, 1 to ${data.last.toLocaleString("en")}`)
+  if (pager.getRootNode().activeElement !== pager.box || shown) pager.box.value = page
+  pager.told.textContent = `page ${page.toLocaleString("en")} of ${data.last.toLocaleString("en")}, ${data.what}`
+  const lacks = [page, page - 1, page + 1, page + 2].some(n => n >= 1 && n <= data.last && !pages.has(n))
+  const asked = JSON.stringify([page, [...pages.keys()]])
+  if (asked === wall.asked || !(lacks || page !== data.page)) return
+  wall.asked = asked
+  wall.component.setStateValue("view", { list: wall.list, page, held: [...pages.keys()] })
+}
+
+function drawPager(wall) {
+  const pager = document.createElement("div")
+  const add = (kind, more) => pager.appendChild(Object.assign(document.createElement(kind), more))
+  pager.className = "pager"
+  Object.assign(pager, {
+    before: add("button", { type: "button", textContent: "\u2039", ariaLabel: "Previous page", onclick: () => turn(wall, wall.page - 1) }),
+    box: add("input", { type: "number", min: 1, onchange: e => turn(wall, +e.target.value) }),
+    after: add("button", { type: "button", textContent: "\u203a", ariaLabel: "Next page", onclick: () => turn(wall, wall.page + 1) }),
+    told: add("span", {}) })
+  pager.onkeydown = e => e.stopPropagation() // Streamlit acts on r and c
+  wall.root.before(pager)
+  return pager
+}
+
 // ---- drawing -----------------------------------------------------------------------------------------------------------------
 function focusOn(wall, tile) { // roving tabindex: one tile of the wall is a tab stop
   for (const other of wall.root.querySelectorAll('.tile[tabindex="0"]')) other.tabIndex = -1
@@ -111,7 +164,8 @@ function focusOn(wall, tile) { // roving tabindex: one tile of the wall is a tab
 function draw(wall, data) {
   if (wall.sheet !== data.sheet) {
     URL.revokeObjectURL(wall.url)
-    const bytes = Uint8Array.from(atob(data.sheet), c => c.charCodeAt(0))
+    const text = atob(data.sheet), bytes = new Uint8Array(text.length)
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i)
     wall.url = bytes.length ? URL.createObjectURL(new Blob([bytes], { type: "image/png" })) : ""
     wall.root.style.setProperty("--sheet", wall.url ? `url("${wall.url}")` : "none")
     wall.sheet = data.sheet
