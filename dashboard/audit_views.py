@@ -19,7 +19,7 @@ from fercore.domain import SIDE, Permission, Person
 from fercore.errors import FerError
 from fercore.schemes import EXCLUSIONS, FLAGS, TRANSFORMS
 
-PAGE, LARGEST = 48, 500  # faces of a page, and of a group that is opened
+PAGE, LARGEST = 48, 500  # faces of a page, and the most that are drawn where a group is larger
 SURE = 500  # acts on more faces than this take a tick
 PREVIEW = 500  # faces from which the histograms of an edit are drawn
 _IDENTICAL = ("exact_duplicate", "conflicting_duplicate", "cross_split_duplicate")
@@ -77,7 +77,7 @@ def one(person: Person, kind: str, state: audit.State) -> None:
         st.info("No face has this finding. Run the audit after every import.", icon=":material/search_off:")
         return
     group, start, size = _part(person, check, n)
-    rows = cache.finding_faces(person, kind, start, size, group)
+    rows = cache.finding_faces(person, kind, start, min(size, LARGEST), group)
     key, may_act = f"faces-{kind}-{group}-{start}", person.may(Permission.PLAN)
     if may_act:
         _acts(person, kind, group, rows, rows[rows["sample_id"].isin(face_grid.selected(key))])
@@ -85,6 +85,8 @@ def one(person: Person, kind: str, state: audit.State) -> None:
     faces.wall(rows, key, notes={r.sample_id: _note(check, r) for r in rows.itertuples()}, select=may_act,
                badges={r.sample_id: _badge(r) for r in rows[rows["open"]].itertuples()},
                groups={r.sample_id: f"{sizes[r.group_id]:,} faces · {r.group_id[:8]}" for r in rows[rows["group_id"].notna()].itertuples()})
+    if size > LARGEST:
+        st.caption(f"The first {LARGEST} of {size:,} faces are shown.")
     if may_act:
         st.caption("Click or Space selects a face, Shift a range, Ctrl+A the page, Esc none, the name of a group its faces. A double click or Enter "
                    "opens a face. Identical rows count as one face.")
@@ -112,7 +114,7 @@ def _did(field: str, value: str) -> str:
     if field == "exclude":
         return f"excluded: {EXCLUSIONS.get(value, 'several reasons').lower()}"
     if field == "transform":
-        return value.replace("_", " ")
+        return "edits that differ: none is made" if value == "several" else value.replace("_", " ")
     return f"queue {value}" if field == "queue" else f"{'flagged' if value == 'yes' else 'not'} {field.removeprefix('flag_').replace('_', ' ')}"
 
 
@@ -127,7 +129,7 @@ def _part(person: Person, check: audit.Check, n: int) -> tuple[str | None, int, 
             group = st.selectbox("Group", [None, *listed["group_id"]], key=f"group_{check.kind}", bind="query-params", width=200,
                                  format_func=lambda g: f"all {len(listed):,} groups" if g is None else g[:8])
             if group:
-                return group, 0, LARGEST
+                return group, 0, int(listed.set_index("group_id").at[group, "n"])
         page = st.number_input(f"Page, 1 to {len(starts) - 1:,}", 1, len(starts) - 1, key=f"page_{check.kind}", bind="query-params", width=160)
         return None, starts[page - 1], starts[page] - starts[page - 1]
 
@@ -245,7 +247,7 @@ def _exclude(person: Person, kind: str, ids: list[str]) -> None:
 
 @st.dialog("Keep one of each group")
 def _keep_one(person: Person, kind: str, groups: list[str]) -> None:
-    st.markdown(f"The sharpest face of each of {len(groups):,} groups stays; the others are excluded as duplicates.")
+    st.markdown(f"The sharpest face of each of {len(groups):,} groups stays, of those not excluded yet; the others are excluded as duplicates.")
     _confirm(f"Keep {_many(len(groups))}", len(groups), lambda: actions.keep_one(cache.store(), person, groups, kind),
              f"One face kept of each of {len(groups):,} groups")
 

@@ -100,7 +100,7 @@ def face_dialog(sample_id: str) -> None:
     left, right = st.columns([1, 2])
     with left:
         st.html(upscaled(bytes(face["gray48"]), 6))
-        st.caption(f"{face['source_id']}, row {face['source_row']:,} · mean {face['mean']:.1f} · sd {face['sd']:.1f}")
+        st.caption(f"{access.plain(face['source_id'])}, row {face['source_row']:,} · mean {face['mean']:.1f} · sd {face['sd']:.1f}")
     with right:
         facts = {"Given label": name_of(_text(face["given_label"])), "Current label": name_of(_text(face["current_label"])),
                  "Source split": _text(face["source_split"]) or "none"}
@@ -110,14 +110,15 @@ def face_dialog(sample_id: str) -> None:
                           "Perceived gender": (_text(face["gender"]) or "not tagged").replace("_", " ")}
             facts |= {"Flags": str(face["flags"]).replace(",", ", ").replace("_", "-") or "none"}
         facts |= {"Findings": ", ".join(KINDS[k] for k in found["findings"]["kind"]) or "none"}
-        st.table(pd.DataFrame({"": facts.values()}, index=list(facts.keys())), border="horizontal")
+        st.table(pd.DataFrame({"": map(access.plain, facts.values())}, index=list(facts.keys())), border="horizontal")
         copies = found["copies"]
         if len(copies) > 1:
-            st.caption("Identical faces: " + ", ".join(f"row {r.source_row:,} ({name_of(_text(r.given_label))}, {r.source_split})"
-                                                       for r in copies.itertuples() if r.sample_id != sample_id))
+            others = (f"row {r.source_row:,} ({name_of(_text(r.given_label))}, {r.source_split})" for r in copies.itertuples()
+                      if r.sample_id != sample_id)
+            st.caption(access.plain("Identical faces: " + ", ".join(others)))
     votes, history, predictions = found["votes"], found["history"], found["predictions"]
     if not votes.empty:
-        st.markdown("**Imported votes** " + " · ".join(f"{name_of(v.value).replace('_', ' ')} {v.votes}" for v in
+        st.markdown("**Imported votes** " + " · ".join(f"{access.plain(name_of(v.value))} {v.votes}" for v in
                                                         votes[votes["field"] == "expression"].sort_values("votes", ascending=False).itertuples()))
     if not predictions.empty:
         st.dataframe(predictions.assign(predicted=predictions["predicted"].map(name_of), label=predictions["label"].map(name_of),
@@ -154,7 +155,7 @@ def _own_answer(image_id: str) -> None:
 def _gold(image_id: str) -> None:
     """Who plans campaigns may say which answers are right on a face; it then checks annotators, hidden among other faces."""
     person, known = access.actor(), cache.gold_of(image_id)
-    with st.popover("Gold: " + ", ".join(map(name_of, known)) if known else "Gold", icon=":material/verified:"):
+    with st.popover(access.plain("Gold: " + ", ".join(map(name_of, known))) if known else "Gold", icon=":material/verified:"):
         accept = st.multiselect("Right answers", sorted(book.values_of(cache.store(), "expression")), default=known, format_func=name_of,
                                 key=f"gold-{image_id[:12]}")
         if st.button("Mark as gold" if accept else "No longer gold", disabled=accept == known):
@@ -179,7 +180,7 @@ def _comments(image_id: str, may_read: bool) -> None:
             try:
                 curation.comment(cache.store(), person, image_id, text, to)
             except FerError as error:
-                st.error(str(error))
+                st.error(access.plain(str(error)))
             else:
                 st.rerun(scope="fragment")
 

@@ -21,6 +21,7 @@ from fercore.schemes import FLAGS
 KIND = "import"  # of the task: one import or preview at a time
 ARCHIVES = ["zip", "tar", "gz", "tgz", "bz2", "xz"]
 OWN_MAP = "a file of my own"
+MOST = 1000  # lines of a table
 Report = ingest.ImportReport | ingest.LabelReport | ingest.PictureReport
 Work = Callable[[tasks.Progress], Report]
 
@@ -35,7 +36,7 @@ def kept(upload: Any, folder: Path, name: str) -> Path | None:
     """The upload as a file of `folder` under its own bare name, in a folder `name` of its own."""
     if upload is None:
         return None
-    path = folder / name / Path(upload.name).name
+    path = folder / name / Path(upload.name).name[-60:]  # a name may be longer than this machine takes
     path.parent.mkdir()
     path.write_bytes(upload.getbuffer())
     return path
@@ -57,12 +58,14 @@ def begin(what: str, person: Person, preview: bool, prepare: Callable[[Path], Wo
             audit.run(store, person, progress=lambda doing, share: progress(doing, 0.5 + share / 2))
         except tasks.Cancelled:
             return _Outcome(report, "The import is complete; its audit was cancelled. Run it on the Audit page.")
+        except FerError as error:
+            return _Outcome(report, f"The import is complete; its audit is not. {error}")
         return _Outcome(report)
 
     try:
         work = prepare(folder)
         tasks.start(KIND, f"{'Preview' if preview else 'Import'} of {what}", person, run)
-    except FerError as error:
+    except (FerError, OSError) as error:
         shutil.rmtree(folder)
         st.error(access.plain(str(error)), icon=":material/error:")
     except BaseException:
@@ -108,20 +111,25 @@ def _told(done: _Outcome) -> None:
     else:
         st.success(access.plain(report.sentence()), icon=":material/check_circle:")
     if done.remark:
-        st.warning(done.remark, icon=":material/warning:")
+        st.warning(access.plain(done.remark), icon=":material/warning:")
     if report.labels:
-        texts, classes, counts = zip(*report.labels, strict=True)
+        st.caption(_number(report.labels, "different labels"))
+        texts, classes, counts = zip(*report.labels[:MOST], strict=True)
         st.dataframe({"label": [t or "(none)" for t in texts], "class": [c or "no class" for c in classes], "rows": counts}, hide_index=True)
     if report.rejected:
-        st.caption(f"{len(report.rejected):,} rejected")
+        st.caption(_number(report.rejected, "rejected"))
         names = ("row", "line", "reason") if isinstance(report, ingest.ImportReport) else (
             "line", "reason", "file") if isinstance(report, ingest.LabelReport) else ("place", "line", "reason", "file")
-        columns = dict(zip(names, zip(*report.rejected, strict=True), strict=True))
+        columns = dict(zip(names, zip(*report.rejected[:MOST], strict=True), strict=True))
         st.dataframe(columns, hide_index=True, column_order=[c for c in ("file", "row", "line", "reason") if set(columns.get(c, ())) - {None, ""}])
     if isinstance(report, ingest.PictureReport) and report.notes:
-        st.caption("Remarks")
-        files, remarks = zip(*report.notes, strict=True)
+        st.caption(_number(report.notes, "remarks"))
+        files, remarks = zip(*report.notes[:MOST], strict=True)
         st.dataframe({"file": files, "remark": remarks}, hide_index=True)
+
+
+def _number(lines: list[Any], what: str) -> str:
+    return f"{len(lines):,} {what}" + (f"; the first {MOST:,}" if len(lines) > MOST else "")
 
 
 def given(label: str, kinds: list[str], key: str) -> Callable[[Path], Path]:
@@ -144,10 +152,13 @@ def on_server(typed: str) -> Path:
     """A path of the server. Raises: NotAllowed: people sign in here, and the server's files are not theirs. BadInput: nothing is there."""
     if access.mode() != "local":
         raise NotAllowed("You may not read files of the server", "People sign in to this dashboard", "Upload the file")
-    found = Path(typed).expanduser()
-    if not found.exists():
-        raise BadInput("No such file", str(found), "Check the path; it is one of the machine that serves this page")
-    return found
+    try:
+        found = Path(typed).expanduser()
+        if found.exists():
+            return found
+    except (OSError, RuntimeError):  # a name that is too long; the folder of somebody who is not there
+        pass
+    raise BadInput("No such file", typed, "Check the path; it is one of the machine that serves this page")
 
 
 @dataclass(frozen=True)
@@ -302,7 +313,7 @@ def labels_form(person: Person) -> None:
         if path is None:
             raise BadInput("Choose a file first")
         return lambda progress: ingest.import_labels(store, person, path, source=source, origin=origin.strip() or None, by=person if mine else None,
-                                                     flag=flag, label_map=ingest.MAPS[map_name], dry_run=preview)
+                                                     flag=flag, label_map=ingest.MAPS[map_name], dry_run=preview, progress=counted(progress, "lines"))
 
     begin("labels", person, preview, prepare)
 

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import access, cache
-from fercore.domain import Person
+from fercore.domain import Permission, Person
 from fercore.errors import Conflict, FerError
 
 _LOCK = threading.Lock()
@@ -60,7 +60,7 @@ def _tasks() -> dict[str, Task]:
 
 
 def start(kind: str, title: str, person: Person, work: Callable[[Progress], Any]) -> Task:
-    """Runs `work` in a thread and returns at once. It must call nothing of Streamlit.
+    """Runs `work` of somebody who may import in a thread and returns at once. It must call nothing of Streamlit.
 
     Raises:
         Conflict: work of this kind is under way.
@@ -96,7 +96,7 @@ def shown(kind: str) -> Task | None:
     if not task.over:
         _bar(kind)
         return None
-    if isinstance(task.error, FerError):
+    if isinstance(task.error, FerError | OSError):
         st.error(access.plain(str(task.error)), icon=":material/error:")
     elif task.error:
         dismiss(kind)
@@ -116,7 +116,7 @@ def dismiss(kind: str) -> None:
 @st.fragment(run_every=0.5)
 def _bar(kind: str) -> None:
     task = _tasks().get(kind)
-    if task is None or task.over:
+    if task is None or task.over or not access.actor().may(Permission.IMPORT):
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(task.share, access.plain(" · ".join(part for part in (task.title, task.doing, f"{task.share:.0%}", task.left) if part)))

@@ -143,6 +143,7 @@ def serve(workspace: Where = DEFAULT, port: int = 8501, browser: Annotated[bool,
     files = [secrets] if secrets else [Path.home() / ".streamlit/secrets.toml", here.parent / ".streamlit/secrets.toml"]
     provider = any(_has_provider(path) for path in files if secrets or path.is_file())
     with Store(Workspace(workspace)) as store:  # says in one line who holds it, before a server starts
+        source_table.sweep(store)
         how = accounts.mode(store, provider)
     if not accounts.is_loopback(host):
         if how == "local":
@@ -199,9 +200,10 @@ def doctor(workspace: Where = DEFAULT, rebuild: Annotated[bool, typer.Option(hel
             facts["current votes"] = ("equal to the events folded anew" if not differing
                                       else f"{differing} rows differ from the events; fercore doctor --rebuild mends that")
             healthy = broken is None and not differing
-            kept, damaged = source_table.damaged_originals(store)
+            swept, (kept, damaged) = source_table.sweep(store), source_table.damaged_originals(store)
             facts["originals"] = f"{kept:,} files: " + (
-                f"{len(damaged):,} damaged or gone, the first is {damaged[0][:16]}" if damaged else "verified")
+                f"{len(damaged):,} damaged or gone, the first is {damaged[0][:16]}" if damaged else "verified") + (
+                f"; {swept:,} left by imports that were killed, now deleted" if swept else "")
             healthy &= not damaged
             listed = version_table.table(store)
             for version_id in listed["version_id"]:
@@ -228,7 +230,9 @@ def sql(query: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None
 
 def _preview(labels: Sequence[tuple[str | None, str | None, int]]) -> None:
     if labels:
-        show(pd.DataFrame(labels, columns=["label", "class", "rows"]).fillna("-"), False)
+        show(pd.DataFrame(labels[:100], columns=["label", "class", "rows"]).fillna("-"), False)
+    if len(labels) > 100:
+        say(f"... and {len(labels) - 100:,} more labels")
 
 
 def _report(report: ingest.ImportReport, as_json: bool) -> None:
@@ -285,8 +289,9 @@ Partial = Annotated[bool, typer.Option("--partial", help="Only a part of the sou
 
 def _import(path: Path, about: ingest.Provenance, map_name: str | None, method: ingest.Method, dry_run: bool, workspace: Path, person: str | None,
             as_json: bool, **how: Any) -> None:
-    if not path.exists():  # before a workspace is made
-        raise BadInput("No such file", str(path), "Name a folder, a ZIP or a TAR file")
+    for given in (path, how.get("list_file")):
+        if given and not given.exists():  # before a workspace is made
+            raise BadInput("No such file", str(given), "Check the path")
     fresh = dry_run and not Workspace(workspace).database.exists()
     with nullcontext() if fresh else opened(workspace, create=True) as store, byte_bar(path.name, " files") as progress:
         who = local_lead() if store is None or (dry_run and person is None) else actor(store, person)
@@ -349,12 +354,14 @@ def label(file: Path, source: Annotated[str | None, typer.Option(help="Look face
           label_column: Annotated[str | None, typer.Option(help="Column of labels.")] = None, dry_run: DryRun = False, workspace: Where = DEFAULT,
           person: As = None, as_json: AsJson = False) -> None:
     """Bring in labels made elsewhere: a CSV or text of file names, rows or sample ids with labels, or Label Studio's JSON."""
-    with opened(workspace) as store:
+    with opened(workspace) as store, byte_bar(file.name, " lines") as progress:
         report = ingest.import_labels(store, actor(store, person), file, source=source, origin=origin, by=people.find(store, by) if by else None,
                                       asks=field, flag=flag, label_map=ingest.find_map(label_map, store) if label_map else None,
-                                      columns=ingest.Columns(image_column, label_column), dry_run=dry_run)
+                                      columns=ingest.Columns(image_column, label_column), dry_run=dry_run, progress=progress)
     for line, reason, name in report.rejected[:20]:
         say(f"rejected line {line}: {name}: {reason}")
+    if len(report.rejected) > 20:
+        say(f"... and {len(report.rejected) - 20:,} more")
     if dry_run and not as_json:
         _preview(report.labels)
     show({"origin": report.origin, "dry_run": dry_run, "read": report.read, "votes_added": report.votes_added, "events": report.events, "rejected": [

@@ -15,11 +15,15 @@ st.title("Audit")
 if not cache.options()["sources"]:
     access.no_faces_yet()
 state = cache.audit_state()
+place = st.empty()  # always there: else what is below would be made anew by each message, and lose the focus
 if said := session().said:
-    (st.error if said[0] == "error" else st.success)(access.plain(said[1]), icon=":material/error:" if said[0] == "error" else ":material/check:")
+    how, what = said
+    (place.error if how == "error" else place.success)(access.plain(what), icon=":material/error:" if how == "error" else ":material/check:")
     session().said = None
 kinds = audit.kinds_for(person)
 wanted = st.query_params.get("kind")
+if wanted in set(state.of_set["kind"]):  # on no face: its card says it all
+    wanted = None
 if person.may(Permission.IMPORT):
     if tasks.shown("audit"):
         tasks.dismiss("audit")

@@ -62,23 +62,24 @@ with st.form(f"campaign-{key}", border=True):
         if verify:
             claims = ["yes", "no"] if flag else list(scheme.ids if scheme else ())
             claim = st.selectbox("All of these are", claims, index=claims.index(current.claim) if current.claim in claims else 0, format_func=name_of)
-        sources = {None: "an audit finding (see right)"} if flag else {
+        claims_from = {None: "an audit finding (see right)"} if flag else {
             "given": "the given label", "current": "the current label", "model": "a model's prediction"}
-        claimed_by = st.selectbox("Claimed by", list(sources), format_func=sources.__getitem__,
-                                  index=list(sources).index(current.claimed_by) if current.claimed_by in sources else 0) if verify else None
+        claimed_by = st.selectbox("Claimed by", list(claims_from), format_func=claims_from.__getitem__,
+                                  index=list(claims_from).index(current.claimed_by) if current.claimed_by in claims_from else 0) if verify else None
         members = st.multiselect("Members (nobody chosen: everyone)", list(people), default=[m for m in current.members if m in people],
                                  format_func=lambda i: people[i].name)
     with two:
         given = [None, *FER8.ids, *({current.label} - {None, *FER8.ids})]
         label = st.selectbox("Labelled by the source as", given, index=given.index(current.label),
                              format_func=lambda c: "any" if c is None else name_of(c))
-        finding = st.selectbox("With finding", [None, *options["findings"]], index=([None, *options["findings"]].index(current.finding)
-                               if current.finding in options["findings"] else 0), format_func=lambda k: "any" if k is None else KINDS.get(k, k))
-        source = st.selectbox("Source", [None, *options["sources"]], format_func=lambda s: s or "any",
-                              index=[None, *options["sources"]].index(current.source) if current.source in options["sources"] else 0)
-        runs = [r.run_id for r in cache.finished_runs()]
-        run_id = st.selectbox("Model (out-of-fold predictions)", [None, *runs], format_func=lambda r: r or "none",
-                              index=[None, *runs].index(current.run_id) if current.run_id in runs else 0)
+        finished = [r.run_id for r in cache.finished_runs()]
+        findings, sources, runs = (list(dict.fromkeys([None, *known, now])) for known, now in (  # what the campaign names may be gone since
+            (options["findings"], current.finding), (options["sources"], current.source), (finished, current.run_id)))
+        finding = st.selectbox("With finding", findings, index=findings.index(current.finding), format_func=lambda k: KINDS.get(k, k or "any"))
+        source = st.selectbox("Source", sources, index=sources.index(current.source), format_func=lambda s: s or "any")
+        run_id = st.selectbox("Model (out-of-fold predictions)", runs, index=runs.index(current.run_id), format_func=lambda r: r or "none")
+        if current.images:
+            st.caption(f"Of {len(current.images):,} faces chosen by hand.")
     with three:
         priority = st.selectbox("Order", list(PRIORITIES), index=list(PRIORITIES).index(current.priority), format_func=PRIORITIES.__getitem__)
         shares = [st.slider(title, 0, most, round(100 * value), 5, format="%d %%") / 100 for title, value, most in (
@@ -95,7 +96,7 @@ with st.form(f"campaign-{key}", border=True):
                 "random_share": shares[0], "gold_share": shares[1], "repeat_share": shares[2], "second": second},
                 None if before is None else key, "closed" if closed else "open")
         except FerError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(access.plain(str(error)), icon=":material/error:")
         else:
             st.query_params["campaign"] = saved
             st.rerun()

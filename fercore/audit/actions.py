@@ -11,8 +11,8 @@ from uuid_utils import uuid7
 from fercore import curation
 from fercore.audit.checks import CHECKS, FROM_VOTES, KINDS, measure
 from fercore.curation import campaigns
-from fercore.domain import Permission, Person, slug
-from fercore.errors import BadInput, NotFound
+from fercore.domain import Permission, Person
+from fercore.errors import BadInput, Conflict, NotFound
 from fercore.schemes import FER7, FLAGS
 from fercore.store import Store, findings, labels, samples
 from fercore.store import campaigns as campaign_table
@@ -21,7 +21,7 @@ MODE = "audit_bulk"
 MOST = 50_000  # faces of one gesture
 # Kinds whose review is a yes or no on a wall of faces, with what is claimed there: candidates that are only ranked must not be confirmed by being
 # left alone.
-_REVIEWED = {"non_face": ("flag_non_face", "yes"), "dark": ("flag_dark", "yes"), "artificial": ("flag_artificial", "no"),
+_REVIEWED = {"non_face": ("flag_non_face", "no"), "dark": ("flag_dark", "yes"), "artificial": ("flag_artificial", "no"),
              "extreme_pose": ("flag_extreme_pose", "no")}
 
 
@@ -59,17 +59,21 @@ def mark(store: Store, actor: Person, image_ids: Iterable[str], field: str, valu
 
 
 def keep_one(store: Store, actor: Person, groups: Sequence[str], kind: str = "near_duplicate") -> Act:
-    """Excludes all images of these groups of near duplicates but the sharpest of each, as one gesture.
+    """Excludes all images of these groups of near duplicates but the sharpest of each that is not excluded already, as one gesture.
 
     Identical faces are one image: a version keeps one of them by its recipe (duplicates: keep_one).
 
     Raises:
-        NotAllowed, BadInput. NotFound: a group is not there.
+        NotAllowed. BadInput: no group has two faces left, or too many have. NotFound: a group is not there.
     """
     _may_act(actor, kind)
     found = findings.images_of(store, kind, groups)
     if lost := set(groups) - set(found["group_id"]):
         raise NotFound("Unknown group", f"{min(lost)[:12]} is no group of {KINDS[kind].lower()}")
+    edits = findings.edits(store)
+    found = found[~found["image_id"].isin(edits.loc[edits["exclude"].notna(), "image_id"])]
+    if not found["group_id"].duplicated().any():
+        raise BadInput("Nothing to exclude", "No group has more than one face left")
     found["sharpness"] = measure(samples.pixels(store, found["image_id"].tolist()))["sharpness"]
     return mark(store, actor, found.drop(found.groupby("group_id")["sharpness"].idxmax())["image_id"], "exclude", "duplicate")
 
@@ -80,16 +84,22 @@ def queue(store: Store, actor: Person, kind: str, image_ids: Sequence[str] = ())
     Flags are confirmed on a wall; the expression of all others is asked one face at a time.
 
     Raises:
-        NotAllowed, NotFound. BadInput: nobody has such a face, or an image is not here.
+        NotAllowed, NotFound. BadInput: no face has the finding, too many are chosen, or an image is not here.
     """
     _may_act(actor, kind)
+    if len(image_ids) > campaigns.HAND_PICKED:
+        raise BadInput("Too many faces for a queue", f"{len(image_ids):,} are chosen", f"Choose at most {campaigns.HAND_PICKED:,}, or all")
     asked, claim = _REVIEWED.get(kind, (None, None))
     told = asked or kind not in FROM_VOTES  # annotators read the name before they answer (honesty rule 5)
-    name, taken = f"Review: {KINDS[kind].lower() if told else 'a second look'}", campaigns.listed(store)
-    names = (name if i == 1 else f"{name}, {i}" for i in range(1, len(taken) + 2))
+    name = f"Review: {KINDS[kind].lower() if told else 'a second look'}"
     which = {"images": tuple(image_ids)} if image_ids else {"finding": kind, "priority": "finding"}
     spec: dict[str, Any] = {"ask": (asked,), "grid": True, "claim": claim} if asked else {"ask": (FER7.scheme_id,), "votes": 3}
-    return campaigns.save(store, actor, {"name": next(n for n in names if slug(n) not in taken), **which, **spec})
+    number = 1
+    while True:
+        try:
+            return campaigns.save(store, actor, {"name": name if number == 1 else f"{name}, {number}", **which, **spec})
+        except Conflict:  # the name is taken
+            number += 1
 
 
 def undo(store: Store, actor: Person, act: str) -> int:
@@ -120,7 +130,7 @@ def _queues(store: Store, actor: Person) -> dict[str, dict[str, Any]]:
     known = campaigns.listed(store)
     return {i: {"gesture": i, "field": "queue", "value": known[i][0].name, "faces": None, "at": at}
             for i, _, state, at, person in campaign_table.rows(store)
-            if state == "open" and person == actor.person_id and (known[i][0].finding or known[i][0].images)}
+            if state == "open" and person == actor.person_id and i in known and (known[i][0].finding or known[i][0].images)}
 
 
 def _may_act(actor: Person, kind: str) -> None:

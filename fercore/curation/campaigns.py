@@ -19,6 +19,7 @@ from fercore.store import Store, labels, now, runs, samples
 from fercore.store import campaigns as table
 from fercore.store.campaigns import Ask, Block
 
+HAND_PICKED = 5000  # faces a campaign may name one by one
 BLOCK = 160  # faces leased and prefetched at a time: 53 s of work at 3 a second
 GRID_BLOCK = 120  # two pages of a grid
 PART = 4  # a block is at most this part of what is open, or the first to come would hold a small campaign alone
@@ -60,7 +61,7 @@ class Campaign(BaseModel):
     finding: str | None = None
     source: str | None = None
     split: str | None = None
-    images: tuple[str, ...] = Field(default=(), max_length=5000)
+    images: tuple[str, ...] = Field(default=(), max_length=HAND_PICKED)
     members: tuple[str, ...] = ()
     priority: Priority = "none"
     run_id: str | None = None
@@ -147,10 +148,12 @@ def save(store: Store, actor: Person, campaign: Campaign | dict[str, Any], campa
         first = error.errors()[0]
         raise BadInput("The campaign cannot be used", f"{'.'.join(map(str, first['loc'])) or 'campaign'}: "
                        f"{first['msg'].removeprefix('Value error, ')}") from error
+    taken = Conflict("The name is taken", f"{made.name!r} is a campaign of this workspace", "Give it another name, or change that campaign")
     if campaign_id is None and slug(made.name) in listed(store):
-        raise Conflict("The name is taken", f"{made.name!r} is a campaign of this workspace", "Give it another name, or change that campaign")
-    if campaign_id is not None and (before := listed(store).get(campaign_id)) and before[0].ask != made.ask:
-        raise Conflict("The question stays", f"{made.name} asks {', '.join(before[0].ask)}, and faces are out under it", "Open another campaign")
+        raise taken
+    before = listed(store)[campaign_id][0] if campaign_id in listed(store) else None
+    if before and before.ask != made.ask:
+        raise Conflict("The question stays", f"{made.name} asks {', '.join(before.ask)}, and faces are out under it", "Open another campaign")
     asked = asked_in(store, made)
     if len(asked) < len(made.ask):
         raise BadInput("Two questions on one field", f"{', '.join(made.ask)} share a field", "Ask them in campaigns of their own")
@@ -164,16 +167,17 @@ def save(store: Store, actor: Person, campaign: Campaign | dict[str, Any], campa
     if made.claim and made.claim not in allowed:
         raise BadInput("Unknown claim", f"{made.claim!r} is no value of {made.ask[0]}", f"Choose from {', '.join(sorted(allowed))}")
     options = samples.options(store)
+    kept = {before.finding, before.source, before.split, before.run_id, *before.members} if before else set()  # may be gone since: no hindrance
     for name, value, known in (("finding", made.finding, options["findings"]), ("source", made.source, options["sources"]),
                                ("split", made.split, options["splits"]), ("run", made.run_id, sorted(runs.known(store))),
                                *(("member", m, [p.person_id for p in people.everyone(store)]) for m in made.members)):
-        if value is not None and value not in known:
+        if value is not None and value not in known and value not in kept:
             raise BadInput(f"Unknown {name}", f"{value!r} does not occur", f"Choose from {', '.join(known) or 'nothing: there is none'}")
     if campaign_id is None and (lost := set(made.images) - labels.known_images(store, list(made.images))):
         raise BadInput("Unknown face", f"{min(lost)[:12]} is not in this workspace")
-    campaign_id = campaign_id or slug(made.name)
-    table.save(store, actor, campaign_id, made.model_dump_json(), state)
-    return campaign_id
+    if not table.save(store, actor, campaign_id or slug(made.name), made.model_dump_json(), state, new=campaign_id is None):
+        raise taken  # at the same moment
+    return campaign_id or slug(made.name)
 
 
 def asked_in(store: Store, campaign: Campaign) -> dict[str, Scheme | None]:

@@ -36,7 +36,7 @@ def opened(path: Path) -> Iterator[Files]:
         else:
             with tarfile.open(path, "r:*", tarinfo=Header, errors="surrogateescape") as tape:
                 yield Files(path.name, "tar", *_checked(path, _tar(tape)))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput("Not a folder, ZIP or TAR", f"{path.name}: {error}", "Name a folder or an archive of pictures") from error
 
 

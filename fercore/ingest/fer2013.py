@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +18,8 @@ from uuid_utils import uuid7
 
 from fercore.domain import SIDE, Permission, Person, Pixels, image_id, sample_id, slug
 from fercore.errors import BadInput, Conflict
-from fercore.ingest.files import readable, refusing, unpacked
+from fercore.ingest.files import readable, refusing, sha256_of, unpacked
+from fercore.ingest.folder import shown
 from fercore.schemes import FER7, FERPLUS_COLUMNS
 from fercore.store import Store, samples, sources
 from fercore.store.connection import Writer
@@ -26,6 +28,8 @@ KIND = "fer2013 csv"  # of a source
 _JOINED = "FER+ is joined by row: give the file it was made for"
 USAGES = ("Training", "PublicTest", "PrivateTest")
 BATCH = 4096  # rows held in memory at a time: about 10 MB of pixels
+_SCHEMA = pa.schema({"sample_id": pa.string(), "source_id": pa.string(), "source_row": pa.int64(), "image_id": pa.string(),
+                     "given_label": pa.string(), "source_split": pa.string(), "gray48": pa.binary(), "mean": pa.float64(), "sd": pa.float64()})
 _LONGEST_LINE = 32_768  # bytes; 2,304 numbers of three digits take 9,216
 Progress = Callable[[int, int], None]  # (bytes read, bytes in the file)
 
@@ -101,50 +105,56 @@ def import_fer2013(store: Store, actor: Person, path: Path, *, ferplus: Path | N
     actor.require(Permission.IMPORT)
     votes = read_ferplus(ferplus) if ferplus else None
     report, import_id = ImportReport(slug(name), dry_run), str(uuid7())
-    digest, counts = hashlib.sha256(), Counter[str]()
-    with suppress(DryRun), store.write("samples") as w:
-        batch: list[FerRow] = []
-
-        def flush() -> None:
-            table = _arrow(report.source_id, batch)
-            differing = samples.known(w, table)
-            if differing:
-                row, what = differing[0]
-                raise Conflict(f"Source {report.source_id} holds other data", f"Row {row} of {path.name} differs in its {what}",
-                               "Import it under another name with --name")
-            report.added += samples.insert(w, table, import_id)
-            batch.clear()
-
-        rows = 0
-        for item in read_fer2013(path, digest, progress):
-            report.read += 1
-            rows = item.row + 1
-            if isinstance(item, Rejected):
-                report.rejected.append((item.row, item.line, item.reason))
-                continue
-            counts[item.label] += 1
-            batch.append(item)
-            if len(batch) == BATCH:
-                flush()
-        if batch:
-            flush()
+    digest, counts, rows = hashlib.sha256(), Counter[str](), 0
+    with tempfile.TemporaryFile() as spool:
+        with pa.ipc.new_stream(spool, _SCHEMA) as out:  # read first: a transaction holds up whoever labels
+            for table in _tables(path, digest, progress, report):
+                out.write_table(table)
+                counts.update(table["given_label"].to_pylist())
+                rows = table["source_row"][-1].as_py() + 1
         if not report.read:
             raise BadInput("The file is empty", f"{path} has a header but no row")
         if len(report.rejected) == report.read:
             _, line, reason = report.rejected[0]
             raise BadInput("No row could be used", f"{path}, line {line}: {reason}", "Give the original fer2013.csv")
         report.labels = [(str(number), class_id, counts[class_id]) for number, class_id in enumerate(FER7.ids) if counts[class_id]]
-        if votes:
-            report.votes_added = _add_votes(w, report.source_id, votes, rows)
-        if dry_run:
-            raise DryRun
-        if not report.unchanged or not samples.imported_before(w, report.source_id, digest.hexdigest()):
-            samples.record_import(w, {
-                "import_id": import_id, "source_id": report.source_id, "kind": KIND, "file_name": path.name,
-                "file_sha256": digest.hexdigest(), "licence": licence, "rows_read": report.read, "rows_added": report.added,
-                "rows_rejected": len(report.rejected), "votes_added": report.votes_added, "person_id": actor.person_id,
-            }, report.rejected)
+        spool.seek(0)
+        with suppress(DryRun), store.write("samples") as w:
+            for batch in pa.ipc.open_stream(spool):
+                table = pa.Table.from_batches([batch])
+                if differing := samples.known(w, table):
+                    row, what = differing[0]
+                    raise Conflict(f"Source {report.source_id} holds other data", f"Row {row} of {path.name} differs in its {what}",
+                                   "Import it under another name with --name")
+                report.added += samples.insert(w, table, import_id)
+                progress(path.stat().st_size, path.stat().st_size)
+            if votes:
+                report.votes_added = _add_votes(w, report.source_id, votes, max(rows, *(r + 1 for r, _, _ in report.rejected[-1:]), 0))
+            if dry_run:
+                raise DryRun
+            if not report.unchanged or not samples.imported_before(w, report.source_id, digest.hexdigest()):
+                samples.record_import(w, {
+                    "import_id": import_id, "source_id": report.source_id, "kind": KIND, "file_name": shown(path.name),
+                    "file_sha256": digest.hexdigest(), "licence": licence, "rows_read": report.read, "rows_added": report.added,
+                    "rows_rejected": len(report.rejected), "votes_added": report.votes_added, "person_id": actor.person_id,
+                }, report.rejected)
     return report
+
+
+def _tables(path: Path, digest: "hashlib._Hash", progress: Progress, report: ImportReport) -> Iterator[pa.Table]:
+    """The rows that can be used, at most BATCH at a time; all are counted in the report."""
+    batch = list[FerRow]()
+    for item in read_fer2013(path, digest, progress):
+        report.read += 1
+        if isinstance(item, Rejected):
+            report.rejected.append((item.row, item.line, item.reason))
+            continue
+        batch.append(item)
+        if len(batch) == BATCH:
+            yield _arrow(report.source_id, batch)
+            batch = []
+    if batch:
+        yield _arrow(report.source_id, batch)
 
 
 def import_votes(store: Store, actor: Person, path: Path, *, source: str = "fer2013", dry_run: bool = False) -> ImportReport:
@@ -166,7 +176,8 @@ def import_votes(store: Store, actor: Person, path: Path, *, source: str = "fer2
             raise DryRun
         if not report.unchanged:
             samples.record_import(w, {"import_id": str(uuid7()), "source_id": report.source_id, "kind": "labels", "name": "ferplus",
-                                      "file_name": path.name, "rows_read": report.read, "rows_added": 0, "rows_rejected": 0,
+                                      "file_name": shown(path.name), "file_sha256": sha256_of(path), "rows_read": report.read,
+                                      "rows_added": 0, "rows_rejected": 0,
                                       "votes_added": report.votes_added, "person_id": actor.person_id}, [])
     return report
 
@@ -299,11 +310,11 @@ def _arrow(source_id: str, rows: list[FerRow]) -> pa.Table:
     return pa.table({
         "sample_id": [sample_id(source_id, r.row) for r in rows],
         "source_id": [source_id] * len(rows),
-        "source_row": pa.array([r.row for r in rows], pa.int64()),
+        "source_row": [r.row for r in rows],
         "image_id": [image_id(p) for p in stack],
         "given_label": [r.label for r in rows],
         "source_split": [r.usage for r in rows],
-        "gray48": pa.array([p.tobytes() for p in stack], pa.binary()),
+        "gray48": [p.tobytes() for p in stack],
         "mean": flat.mean(axis=1),
         "sd": flat.std(axis=1),
-    })
+    }, schema=_SCHEMA)

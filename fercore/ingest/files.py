@@ -2,7 +2,9 @@
 
 import csv
 import gzip
+import hashlib
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
@@ -17,16 +19,25 @@ from fercore.errors import BadInput
 from fercore.ingest.folder import hidden
 
 _LONGEST_NAME = 1 << 16
+_LARGEST_MAPPING = 1 << 20  # bytes
 _EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 def readable(path: Path) -> Path:
-    """The path, if it is a file. Raises: BadInput: it is missing or not a file."""
+    """The path, if it is a file. Raises: BadInput: it is missing, not a file, or may not be read."""
     if not path.exists():
         raise BadInput("No such file", str(path), "Check the path")
     if not path.is_file():
         raise BadInput("Not a file", f"{path} is a folder or a device", "Name the CSV itself")
+    if not os.access(path, os.R_OK):
+        raise BadInput("The file cannot be read", f"{path}: permission denied")
     return path
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hex) of the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -34,12 +45,10 @@ def refusing(path: Path) -> Iterator[None]:
     """What reading a broken file raises, as BadInput."""
     try:
         yield
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, RecursionError) as error:
         raise BadInput("The packed file is cut short or damaged", f"{path}: {error}", "Fetch it again; nothing was imported") from error
     except csv.Error as error:
         raise BadInput("Not a CSV", f"{path}: {error}") from error
-    except PermissionError as error:
-        raise BadInput("The file cannot be read", f"{path}: permission denied") from error
 
 
 class Header(tarfile.TarInfo):
@@ -93,10 +102,21 @@ def _only_csv(path: Path, names: list[str]) -> str:
     return found[0]
 
 
+class _WithoutAliases(yaml.SafeLoader):
+    """A few aliases of aliases make a few lines as large as the memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="aliases are not read", problem_mark=self.get_mark())
+        return super().compose_node(parent, index)
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML or JSON file. Raises: BadInput, naming the line at fault."""
+    """The mapping in a YAML or JSON file without aliases. Raises: BadInput, naming the line at fault."""
+    if readable(path).stat().st_size > _LARGEST_MAPPING:
+        raise BadInput("The file is too large", f"{path} has more than {_LARGEST_MAPPING >> 20} MiB")
     try:
-        data = yaml.safe_load(readable(path).read_text(encoding="utf-8")) or {}
+        data = yaml.load(path.read_text(encoding="utf-8"), _WithoutAliases) or {}  # noqa: S506  # a SafeLoader
     except UnicodeDecodeError as error:
         raise BadInput("Not a text file", f"{path} is not UTF-8") from error
     except (RecursionError, ValueError) as error:  # nested without end; a date that does not exist

@@ -64,8 +64,8 @@ class Entry(NamedTuple):
 def shown(name: str) -> str:
     """A file name that can be printed and stored: bytes that are no UTF-8 and control characters as escapes, and no race."""
     if not name.isprintable():
-        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+        name = "".join(c if c.isprintable() else f"\\x{ord(c) - 0xDC00:x}" if "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode()
+                       for c in name)
     folder, slash, last = name.rpartition("/")
     return folder + slash + _UTKFACE.sub(r"\1_\2_\3", last)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from fercore.curation import schemes as book
 from fercore.errors import BadInput, NotFound
 from fercore.ingest.files import read_mapping
+from fercore.ingest.folder import shown
 from fercore.schemes import SCHEMES
 from fercore.store import Store
 
@@ -83,7 +84,7 @@ def find(name: str, store: Store | None = None) -> LabelMap:
         if class_id is not None and classes.setdefault(folded(str(text)), class_id) != class_id:
             raise BadInput("The label map cannot be used", f"{path}: {text!r} is there twice, with other classes")
     digest = hashlib.sha256(json.dumps(classes, sort_keys=True).encode()).hexdigest()[:8]
-    return LabelMap(f"{path.stem}@{digest}", classes)
+    return LabelMap(f"{shown(path.stem)}@{digest}", classes)
 
 
 def preview(labels: Iterable[str | None], chosen: LabelMap) -> list[tuple[str | None, str | None, int]]:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
 
 import pyarrow as pa
 from uuid_utils import uuid7
@@ -17,13 +16,15 @@ from fercore import curation
 from fercore.curation import schemes as book
 from fercore.domain import Permission, Person, slug
 from fercore.errors import BadInput, Conflict
-from fercore.ingest.fer2013 import DryRun
-from fercore.ingest.files import readable
+from fercore.ingest.fer2013 import DryRun, Progress
+from fercore.ingest.files import readable, sha256_of
 from fercore.ingest.folder import Refused, shown
 from fercore.ingest.label_maps import MAPS, LabelMap, folded
 from fercore.ingest.listing import Columns, Line, read_lines
 from fercore.store import Store, samples, sources
+from fercore.store.connection import Writer
 
+_OTHERS = ("annotator", "ferplus", "tags")  # origins of votes that are cast here, and of those that have importers of their own
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
 
 
@@ -43,25 +44,34 @@ class LabelReport:
     labels: list[tuple[str, str | None, int]] = field(default_factory=list)
     rejected: list[tuple[int, str, str]] = field(default_factory=list)
 
+    @property
+    def unchanged(self) -> bool:
+        return not self.votes_added and not self.events
+
     def sentence(self) -> str:
+        if self.unchanged:
+            return f"Nothing changed: all {self.read - len(self.rejected):,} labels of {self.origin} are here already" + (
+                f", {len(self.rejected):,} rejected" if self.rejected else "")
         done = f"{self.events:,} label events of {self.origin}" if self.events else f"{self.votes_added:,} imported votes of {self.origin}"
         return f"{self.read:,} labels read, {done}, {len(self.rejected):,} rejected" + ("; nothing was written" if self.dry_run else "")
 
 
 def import_labels(store: Store, actor: Person, path: Path, *, source: str | None = None, origin: str | None = None, by: Person | None = None,
                   asks: str = "expression", flag: str | None = None, label_map: LabelMap | None = None, columns: Columns | None = None,
-                  dry_run: bool = False) -> LabelReport:
+                  dry_run: bool = False, progress: Progress = lambda done, total: None) -> LabelReport:
     """Labels of a CSV, TSV or text (a file name, row or sample id, and a label), or of Label Studio's JSON (choices).
 
     They become imported votes of `origin` (default: the file's name), or label events of `by`. With `flag`, a file lists what has that flag, and
     labels are not needed; flags are always events, of `by` or the actor. The same file again changes nothing. Only who may manage people records
-    answers of somebody else.
+    answers of somebody else; the record of the import says who did.
 
     Args:
         source: samples are looked up in this one only; rows can be named only with it. asks: the field that is answered.
+        progress: gets (lines, lines in all); what it raises cancels the import.
 
     Raises:
-        BadInput: not such a file, or no line fits. NotFound: no such field. Conflict: other votes of this origin are here. NotAllowed.
+        BadInput: not such a file, no line fits, or the origin names votes of another kind. NotFound: no such field. Conflict: other votes of
+            this origin are here. NotAllowed.
     """
     actor.require(Permission.IMPORT)
     if by and by.person_id != actor.person_id:
@@ -69,10 +79,14 @@ def import_labels(store: Store, actor: Person, path: Path, *, source: str | None
     asks, by = f"flag_{flag}" if flag else asks, by or (actor if flag else None)
     chosen, allowed = label_map or MAPS["generic@1"], book.values_of(store, asks)
     report = LabelReport(by.name if by else slug(origin or path.stem), dry_run)
+    if not by and report.origin in _OTHERS:
+        raise BadInput("These votes need another name", f"{report.origin!r} names votes of another kind", "Say whose they are: --origin")
     lines = list(_label_studio(path)) if path.suffix.lower() == ".json" else read_lines(path, columns)
     report.read, found, samples_here = len(lines), _Lookup(store, slug(source) if source else None), dict[tuple[str, str], tuple[str, str]]()
     votes, texts = Counter[tuple[str, str]](), Counter[tuple[str, str | None]]()
-    for line in lines:
+    for done, line in enumerate(lines):
+        if done % 4096 == 0:
+            progress(done, len(lines))
         try:
             if isinstance(line, Refused):
                 raise BadInput(line.reason)
@@ -93,15 +107,16 @@ def import_labels(store: Store, actor: Person, path: Path, *, source: str | None
         raise BadInput("No label could be used", f"{path.name}: {report.rejected[0][1] if report.rejected else 'it has no row'}",
                        "It needs file names, rows or sample ids of this workspace, and a label each")
     if by:
-        events = {(image, value): {"event_id": str(uuid5(NAMESPACE_OID, f"fercore {by.person_id} {asks} {value} {image}")), "op": "set",
-                                   "image_id": image, "field": asks, "value": value, "gesture": str(uuid7())}
-                  for (_, value), (_, image) in ((key, samples_here[key]) for key in votes)}
-        if dry_run:
-            report.events = len(events)
-            return report
-        receipt = curation.record(store, by, list(events.values()))
-        report.events = len(receipt.acked)
-        report.rejected += [(0, reason, "") for reason in receipt.refused.values()]
+        standing, said = sources.answers(store, by.person_id, asks), {samples_here[key][1]: key[1] for key in votes}
+        events = [{"event_id": str(uuid7()), "op": "set", "image_id": image, "field": asks, "value": value, "gesture": str(uuid7())}
+                  for image, value in said.items() if standing.get(image) != value]
+        report.events = len(events)
+        if events and not dry_run:
+            receipt = curation.record(store, by, events)
+            report.events = len(receipt.acked)
+            report.rejected += [(0, reason, "") for reason in receipt.refused.values()]
+            with store.write("samples") as w:
+                _recorded(w, report, path, source, chosen, actor, f"{report.events} label events of {by.person_id}")
         return report
     keys, counts = zip(*votes.items(), strict=True)
     table = pa.table({"sample_id": [k[0] for k in keys], "origin": [report.origin] * len(keys), "field": [asks] * len(keys),
@@ -116,12 +131,16 @@ def import_labels(store: Store, actor: Person, path: Path, *, source: str | None
         if dry_run:
             raise DryRun
         if report.votes_added:
-            samples.record_import(w, {"import_id": str(uuid7()), "source_id": slug(source) if source else "", "kind": "labels", "name": report.origin,
-                                      "file_name": shown(path.name), "label_map": chosen.map_id, "labels": json.dumps(chosen.classes),
-                                      "rows_read": report.read, "rows_added": 0, "rows_rejected": len(report.rejected),
-                                      "votes_added": report.votes_added, "person_id": actor.person_id},
-                                  [(-1, number, reason, name) for number, reason, name in report.rejected])
+            _recorded(w, report, path, source, chosen, actor, None)
     return report
+
+
+def _recorded(w: Writer, report: LabelReport, path: Path, source: str | None, chosen: LabelMap, actor: Person, note: str | None) -> None:
+    samples.record_import(w, {"import_id": str(uuid7()), "source_id": slug(source) if source else "", "kind": "labels", "name": report.origin,
+                              "file_name": shown(path.name), "file_sha256": sha256_of(path), "label_map": chosen.map_id,
+                              "labels": json.dumps(chosen.classes), "rows_read": report.read, "rows_added": 0, "rows_rejected": len(report.rejected),
+                              "votes_added": report.votes_added, "person_id": actor.person_id, "note": note},
+                          [(-1, number, reason, name) for number, reason, name in report.rejected])
 
 
 class _Lookup:
@@ -177,10 +196,10 @@ def _label_studio(path: Path) -> Iterator[Line | Refused]:
 
 
 def _choices(annotations: Any) -> list[str]:
-    out = []
-    for annotation in annotations if isinstance(annotations, list) else ():
-        if isinstance(annotation, dict) and not annotation.get("was_cancelled"):
-            for result in annotation.get("result") or ():
-                value = result.get("value") if isinstance(result, dict) else None
-                out += [c for c in (value.get("choices") if isinstance(value, dict) else None) or () if isinstance(c, str)]
-    return out
+    made = [a for a in _listed(annotations) if isinstance(a, dict) and not a.get("was_cancelled")]
+    values = [r.get("value") for a in made for r in _listed(a.get("result")) if isinstance(r, dict)]
+    return [c for v in values if isinstance(v, dict) for c in _listed(v.get("choices")) if isinstance(c, str)]
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []

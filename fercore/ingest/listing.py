@@ -14,13 +14,14 @@ from fercore.ingest.folder import SPLIT_WORDS, Entry, Files, Member, Refused, sa
 from fercore.ingest.images import SUFFIXES, Box
 
 MAX_LISTING = 1 << 30  # bytes
-# Column names as they are compared: lower case, letters and digits only.
+# Column names as they are compared: lower case, letters and digits only, of any script.
 NAMES = {
     "image": {"image", "filename", "file", "path", "filepath", "img", "imagename", "imagepath", "imagefile", "name", "subdirectoryfilepath"},
     "label": {"label", "labels", "emotion", "expression", "class", "classname", "category", "choice", "sentiment"},
     "split": {"split", "usage", "subset", "set", "partition"},
     "row": {"row", "csvrow", "sourcerow"}, "sample": {"sample", "sampleid"},
 }
+NO_FILE = "no such file"
 _SPLIT_PREFIX = re.compile(r"^(train|test|val|valid|validation)_", re.IGNORECASE)
 
 
@@ -61,7 +62,7 @@ class Line:
 
 
 def _plain(cell: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", cell.casefold())
+    return re.sub(r"[\W_]", "", cell.casefold())
 
 
 def read_lines(path: Path, chosen: Columns | None = None) -> list[Line | Refused]:
@@ -112,6 +113,10 @@ def _table(text: str) -> Iterator[tuple[int, list[str]]]:
             yield reader.line_num, stripped
 
 
+def _told(header: list[str]) -> str:
+    return ", ".join(shown(c)[:40] for c in header[:20]) + (f" and {len(header) - 20:,} more" if len(header) > 20 else "")
+
+
 def _columns(path: Path, first: list[str], chosen: Columns) -> tuple[dict[str, tuple[int, ...]], bool]:
     """(column kind -> places, whether the first row is a header). Raises: BadInput: a chosen column is not there."""
     plain = [_plain(c) for c in first]
@@ -122,7 +127,7 @@ def _columns(path: Path, first: list[str], chosen: Columns) -> tuple[dict[str, t
     def place(column: str) -> int:
         at = int(column) - 1 if column.isdecimal() else plain.index(_plain(column)) if _plain(column) in plain else -1
         if not 0 <= at < len(first):
-            raise BadInput("No such column", f"{path.name} has no column {column!r} but {', '.join(map(shown, first)) if header else len(first)}",
+            raise BadInput("No such column", f"{path.name} has no column {column!r} but {_told(first) if header else len(first)}",
                            "Name a column of the header, or number columns from 1")
         return at
 
@@ -139,7 +144,7 @@ def _columns(path: Path, first: list[str], chosen: Columns) -> tuple[dict[str, t
         if others and "label" not in places:
             places["label"] = (others[-1],)
     if not places.keys() & {"image", "row", "sample"}:
-        raise BadInput("No column of file names", f"{path.name} has the columns {', '.join(map(shown, first))}", "Say which one: --image-column")
+        raise BadInput("No column of file names", f"{path.name} has the columns {_told(first)}", "Say which one: --image-column")
     return places, header
 
 
@@ -167,7 +172,7 @@ class Names:
                 raise BadInput(f"{len(same)} files have this name")
             if same:
                 return same[0]
-        raise BadInput("no such file")
+        raise BadInput(NO_FILE)
 
 
 def entries(lines: list[Line | Refused], files: Files, *, split: str | None = None, unlisted: bool = False) -> Iterator[Entry | Refused]:

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
@@ -28,12 +28,13 @@ from fercore.errors import BadInput, Conflict
 from fercore.ingest import folder, images, listing
 from fercore.ingest.archive import opened
 from fercore.ingest.fer2013 import Progress
-from fercore.ingest.folder import Entry, Refused
+from fercore.ingest.folder import Entry, Files, Refused
 from fercore.ingest.images import Method
 from fercore.ingest.label_maps import MAPS, LabelMap, preview
 from fercore.ingest.listing import Columns
 from fercore.ingest.seeing import Helper, Seen, see
 from fercore.store import Store, samples, sources
+from fercore.store.connection import translated
 
 _CHUNK = 64  # pictures that a thread takes at a time
 _MANY = 10_000  # pictures from which on helper processes are worth their start
@@ -171,8 +172,8 @@ def import_pictures(store: Store | None, actor: Person, path: Path, about: Prove
                      else folder.entries(files, split=split))
         report = PictureReport(slug(about.name), "listing" if list_file else files.kind, chosen.map_id, dry_run, len(items))
         assert store is not None or dry_run
-        with nullcontext() if dry_run or store is None else _Pack(store, import_id) as pack, _survey(
-                items, files.kind, chosen, how, pack, progress) as (rows, refused, spool):
+        with translated(store.workspace) if store else nullcontext(), nullcontext() if dry_run or store is None else _Pack(
+                store, import_id) as pack, _survey(items, files, chosen, how, pack, progress) as (rows, refused, spool):
             report.rejected = [(place, item.line, item.reason, item.name) for place, item in refused]
             report.notes = [(r.name, r.note) for r in rows if r.note]
             report.labels = preview((r.raw for r in rows), chosen)
@@ -191,9 +192,9 @@ def import_pictures(store: Store | None, actor: Person, path: Path, about: Prove
 
 
 @contextmanager
-def _survey(items: list[Entry | Refused], kind: str, chosen: LabelMap, method: Method, pack: "_Pack | None", progress: Progress,
+def _survey(items: list[Entry | Refused], files: Files, chosen: LabelMap, method: Method, pack: "_Pack | None", progress: Progress,
             ) -> Iterator[tuple[list[_Row], list[tuple[int, Refused]], IO[bytes]]]:
-    """Every picture decoded: usable rows, refused items, and their standard images in a file."""
+    """Every picture decoded: usable rows and refused items in their order, and the standard images in a file."""
     mapped, cores = functools.cache(chosen), min(4, os.cpu_count() or 1)
 
     def take(place: int, found: Seen | str) -> _Looked:
@@ -206,19 +207,23 @@ def _survey(items: list[Entry | Refused], kind: str, chosen: LabelMap, method: M
         return _Row(place, item.name, found.sha256, found.image, found.height, found.width, found.mode, item.label, mapped(item.label), item.split,
                     item.tags, images.other_format(item.name, found.kind)), found.gray
 
-    def look(places: range) -> list[_Looked]:
+    def look(places: Sequence[int]) -> list[_Looked]:
         return [(item, b"") if isinstance(item := items[i], Refused) else take(i, see(item.read, item.box, method)) for i in places]
 
-    def ask(helper: Helper, places: range) -> list[_Looked]:
+    def ask(helper: Helper, places: Sequence[int]) -> list[_Looked]:
         here = {i: (item.read, item.box) for i in places if isinstance(item := items[i], Entry)}
         found = dict(zip(here, helper.see(list(here.values()), method), strict=True))
         return [(item, b"") if isinstance(item := items[i], Refused) else take(i, found[i]) for i in places]
 
-    chunks = [range(i, min(i + _CHUNK, len(items))) for i in range(0, len(items), _CHUNK)]
+    order: Sequence[int] = range(len(items))
+    if files.kind == "tar":  # backwards in a packed one means from its beginning, whatever the order of a listing
+        held = {member.read: number for number, member in enumerate(files.members)}
+        order = sorted(order, key=lambda i: held[item.read] if isinstance(item := items[i], Entry) else -1)
+    chunks = [order[i:i + _CHUNK] for i in range(0, len(items), _CHUNK)]
     rows, refused = list[_Row](), list[tuple[int, Refused]]()
     with tempfile.TemporaryFile() as spool, closing(
-            _helped(look, ask, chunks, cores - 1) if kind == "folder" and len(items) >= _MANY and cores > 1
-            else _threaded(look, chunks, 1 if kind == "tar" else cores)) as all_looked:
+            _helped(look, ask, chunks, cores - 1) if files.kind == "folder" and len(items) >= _MANY and cores > 1
+            else _threaded(look, chunks, 1 if files.kind == "tar" else cores)) as all_looked:
         for places, looked in zip(chunks, all_looked, strict=True):
             for place, (found, _) in zip(places, looked, strict=True):
                 if isinstance(found, Refused):
@@ -227,13 +232,15 @@ def _survey(items: list[Entry | Refused], kind: str, chosen: LabelMap, method: M
                     found.spool = len(rows)
                     rows.append(found)
             spool.write(b"".join(gray for _, gray in looked))
-            progress(places.start, len(items))
+            progress(len(rows) + len(refused), len(items))
         spool.flush()
         progress(len(items), len(items))
+        rows.sort(key=lambda row: row.place)
+        refused.sort(key=lambda found: found[0])
         yield rows, refused, spool
 
 
-def _threaded(look: Callable[[range], list[_Looked]], chunks: list[range], threads: int) -> Generator[list[_Looked]]:
+def _threaded(look: Callable[[Sequence[int]], list[_Looked]], chunks: list[Sequence[int]], threads: int) -> Generator[list[_Looked]]:
     """`look` at each chunk, in order. Threads help with large pictures and hinder with small ones."""
     began = time.perf_counter()
     yield from map(look, chunks[:1])
@@ -247,8 +254,8 @@ def _threaded(look: Callable[[range], list[_Looked]], chunks: list[range], threa
             pool.shutdown(cancel_futures=True)
 
 
-def _helped(look: Callable[[range], list[_Looked]], ask: Callable[[Helper, range], list[_Looked]], chunks: list[range], helpers: int,
-            ) -> Generator[list[_Looked]]:
+def _helped(look: Callable[[Sequence[int]], list[_Looked]], ask: Callable[[Helper, Sequence[int]], list[_Looked]], chunks: list[Sequence[int]],
+            helpers: int) -> Generator[list[_Looked]]:
     """`look` at each chunk, in order, while helper processes are asked for others; nothing waits for a helper that ends or hangs."""
     waiting, done, started, threads = deque(range(len(chunks))), dict[int, list[_Looked]](), list[Helper](), list[threading.Thread]()
 
@@ -309,10 +316,12 @@ class _Pack:
         self.half.rename(self.path)
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._file.close()
-        if kind:
-            self.path.unlink(missing_ok=True)
-        self.half.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:  # on a full disk closing fails, and the file must not keep it full
+            if kind:
+                self.path.unlink(missing_ok=True)
+            self.half.unlink(missing_ok=True)
 
 
 _SAME: tuple[Callable[[_Row | _State], Any], ...] = (
@@ -364,7 +373,7 @@ def _compare(report: PictureReport, rows: list[_Row], known: list[tuple[Any, ...
                           else "moved" if (row.name, row.split) != (state.name, state.split) else "rewritten" if row.sha256 != state.sha256 else "")
             if change:
                 changes.append(_Change(ids[row.place], change, row.name, row.sha256, row.raw, row.label, row.split, row.note))
-    unreadable = {name for _, _, _, name in report.rejected}
+    unreadable = {name for _, _, reason, name in report.rejected if reason != listing.NO_FILE}
     changes += [_Change(s.sample_id, "gone", str(s.name), str(s.sha256), s.raw, s.label, s.split, None) for states in here.values() for s in states
                 if not (partial or s.gone or s.sample_id in met or s.name in unreadable)]
     return changes, ids

@@ -10,9 +10,10 @@ from uuid_utils import uuid7
 from fercore.domain import Permission, Person, sample_id, slug
 from fercore.errors import BadInput, Conflict
 from fercore.ingest.fer2013 import DryRun, ImportReport, import_votes
-from fercore.ingest.files import readable, refusing
+from fercore.ingest.files import readable, refusing, sha256_of
+from fercore.ingest.folder import shown
 from fercore.schemes import AGE_BANDS, CANNOT_TELL, FERPLUS_COLUMNS, GENDERS
-from fercore.store import Store, samples
+from fercore.store import Store, samples, sources
 
 # Other people's words for the same bands; the terms of the product are on the right.
 _AGES = {"old": "senior", "elderly": "senior", "middle-aged": "middle_aged", "middle aged": "middle_aged", "adult": "middle_aged",
@@ -28,7 +29,7 @@ def import_tags(store: Store, actor: Person, path: Path, *, source: str = "fer20
     """
     actor.require(Permission.IMPORT)
     report = ImportReport(slug(source), dry_run)
-    here = {r[0] for r in store.rows("SELECT sample_id FROM samples WHERE source_id = $s", {"s": report.source_id})}
+    here = {r[0] for r in sources.names(store, report.source_id)}
     if not here:
         raise BadInput("Nothing to tag", f"The workspace has no source {report.source_id!r}", "Import the faces first, or name --source")
     found: list[tuple[str, str, str]] = []
@@ -70,7 +71,8 @@ def import_tags(store: Store, actor: Person, path: Path, *, source: str = "fer20
         if dry_run:
             raise DryRun
         if not report.unchanged:
-            samples.record_import(w, {"import_id": str(uuid7()), "source_id": report.source_id, "kind": "tags", "file_name": path.name,
-                                      "rows_read": report.read, "rows_added": 0, "rows_rejected": len(report.rejected),
-                                      "votes_added": report.votes_added, "person_id": actor.person_id}, report.rejected)
+            samples.record_import(w, {"import_id": str(uuid7()), "source_id": report.source_id, "kind": "tags", "file_name": shown(path.name),
+                                      "file_sha256": sha256_of(path), "rows_read": report.read, "rows_added": 0,
+                                      "rows_rejected": len(report.rejected), "votes_added": report.votes_added, "person_id": actor.person_id},
+                                  report.rejected)
     return report

@@ -48,10 +48,12 @@ def rows(store: Store) -> list[tuple[str, str, str, datetime, str]]:
     return store.rows("SELECT campaign_id, spec, state, since, person_id FROM campaigns ORDER BY since")
 
 
-def save(store: Store, person: Person, campaign_id: str, spec: str, state: str) -> None:
+def save(store: Store, person: Person, campaign_id: str, spec: str, state: str, *, new: bool) -> bool:
+    """Writes how a campaign is from now on; returns whether it did: a new one is not written where the id is taken."""
     with store.write("campaigns") as w:
-        w.run("INSERT INTO facts.campaign VALUES ($id, $spec, $state, $p, $at)",
-              {"id": campaign_id, "spec": spec, "state": state, "p": person.person_id, "at": now()})
+        return bool(w.run("INSERT INTO facts.campaign SELECT $id, $spec, $state, $p, $at "
+                          "WHERE NOT $new OR NOT EXISTS (FROM facts.campaign WHERE campaign_id = $id)",
+                          {"id": campaign_id, "spec": spec, "state": state, "p": person.person_id, "at": now(), "new": new})[0][0])
 
 
 def set_gold(store: Store, person: Person, image_ids: list[str], field: str, accept: list[str], active: bool) -> None:

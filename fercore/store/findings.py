@@ -267,9 +267,10 @@ def events_of(store: Store, person: Person, gesture: str) -> list[tuple[str, str
 
 def edits(store: Store, image_ids: list[str] | None = None) -> pd.DataFrame:
     """What people decided to leave out or to change, of these images or of all: image_id, exclude (a reason), transform; missing where there is
-    nothing."""
+    nothing, "several" where people disagree."""
     return store.frame("""
-        SELECT image_id, max(coalesce(value, 'several')) FILTER (field = 'exclude') AS exclude, max(value) FILTER (field = 'transform') AS transform
+        SELECT image_id, max(coalesce(value, 'several')) FILTER (field = 'exclude') AS exclude,
+               max(coalesce(value, 'several')) FILTER (field = 'transform') AS transform
         FROM facts.decide($ids) WHERE field IN ('exclude', 'transform') GROUP BY image_id
     """, {"ids": image_ids})
 

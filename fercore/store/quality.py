@@ -9,8 +9,9 @@ from fercore.schemes import FERPLUS_COLUMNS
 from fercore.store.connection import Store
 
 _WEEK = "strftime(date_trunc('week', recorded_at), '%G-W%V')"
+_ANSWER = "op = 'set' AND mode IS DISTINCT FROM 'audit_bulk'"  # marks on many faces at once are no answers to a question
 _CHOSEN = f"""
-    field = $field AND op = 'set' AND ($campaign IS NULL OR campaign_id = $campaign)
+    field = $field AND {_ANSWER} AND ($campaign IS NULL OR campaign_id = $campaign)
     AND (len($weeks) = 0 OR list_contains($weeks, {_WEEK}))
 """
 
@@ -21,7 +22,7 @@ def _params(field: str, campaign: str | None, weeks: list[str]) -> dict[str, Any
 
 def choices(store: Store) -> dict[str, list[str]]:
     """What votes there are to choose from: fields, campaign ids, ISO weeks ("2026-W07") newest first."""
-    return {key: [r[0] for r in store.rows(f"SELECT DISTINCT {column} FROM standing WHERE op = 'set' AND round = 'vote' AND {column} IS NOT NULL "
+    return {key: [r[0] for r in store.rows(f"SELECT DISTINCT {column} FROM standing WHERE {_ANSWER} AND round = 'vote' AND {column} IS NOT NULL "
                                            f"ORDER BY 1 {order}")]
             for key, column, order in (("fields", "field", ""), ("campaigns", "campaign_id", ""), ("weeks", _WEEK, "DESC"))}
 
@@ -53,13 +54,13 @@ def gold_answers(store: Store, field: str, campaign: str | None, weeks: list[str
 
 def own_fields(store: Store, person: Person) -> list[str]:
     """Fields this person has answered, the one with most answers first."""
-    return [r[0] for r in store.rows("SELECT field FROM standing WHERE person_id = $person AND op = 'set' AND round = 'vote' GROUP BY field "
+    return [r[0] for r in store.rows(f"SELECT field FROM standing WHERE person_id = $person AND {_ANSWER} AND round = 'vote' GROUP BY field "
                                      "ORDER BY count(*) DESC, field", {"person": person.person_id})]
 
 
 def own_answers(store: Store, person: Person, field: str) -> pd.DataFrame:
     """This person's independent votes in the order they were given: value, campaign_id, lead_ms, recorded_at."""
-    return store.frame("SELECT value, campaign_id, lead_ms, recorded_at FROM standing WHERE person_id = $person AND field = $field AND op = 'set' "
+    return store.frame(f"SELECT value, campaign_id, lead_ms, recorded_at FROM standing WHERE person_id = $person AND field = $field AND {_ANSWER} "
                        "AND round = 'vote' ORDER BY seq", {"person": person.person_id, "field": field})
 
 

@@ -109,9 +109,24 @@ def damaged_originals(store: Store) -> tuple[int, list[str]]:
     return len(kept), damaged
 
 
+def sweep(store: Store) -> int:
+    """Deletes what a killed import left in originals/, files that no row names; returns how many. Only while no import is under way."""
+    named = {r[0] for r in store.rows("SELECT DISTINCT pack FROM facts.original")}
+    left = [p for p in originals(store.workspace).glob("*.*") if p.suffix in (".half", ".pack") and p.name not in named]
+    for path in left:
+        path.unlink()
+    return len(left)
+
+
+def answers(store: Store, person_id: str, field: str) -> dict[str, str]:
+    """image_id -> what a person answers at present."""
+    return dict(store.rows("SELECT image_id, value FROM standing WHERE person_id = $p AND field = $f AND op = 'set' AND round = 'vote'",
+                           {"p": person_id, "f": field}))
+
+
 def names(store: Store, source_id: str | None) -> list[tuple[str, str, int, str | None]]:
-    """(sample_id, image_id, source_row, file_name) of every sample of a source, or of all."""
-    return store.rows("SELECT s.sample_id, s.image_id, s.source_row, f.file_name FROM facts.sample AS s "
+    """(sample_id, image_id, source_row, file_name) of every sample of a source, or of all; a file that is gone leaves its name to others."""
+    return store.rows("SELECT s.sample_id, s.image_id, s.source_row, CASE WHEN NOT f.gone THEN f.file_name END FROM facts.sample AS s "
                       "LEFT JOIN sample_files AS f ON f.sample_id = s.sample_id WHERE $source IS NULL OR s.source_id = $source",
                       {"source": source_id})
 

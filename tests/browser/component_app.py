@@ -33,7 +33,7 @@ def question(scheme: Scheme) -> Question:
 
 
 QUESTIONS = [question(AGE_BANDS), question(GENDERS)] if QUERY["page"] == "tag" else [question(FER8)]
-FLAG_LIST = [Flag(f"flag_{name}", label, key) for name, (label, key) in FLAGS.items()]
+FLAG_LIST = [Flag(f"flag_{name}", label, key) for name, (label, key) in FLAGS.items() if key]
 
 
 @st.cache_data

@@ -72,6 +72,23 @@ def test_faces_are_selected_excluded_and_taken_back(rosa: Page) -> None:
     expect(badge).to_have_count(0)
 
 
+def test_a_button_pressed_right_after_a_selection_acts_on_it_and_keeps_the_focus(rosa: Page) -> None:
+    rosa.locator(".st-key-open-dark button").click()
+    exclude = rosa.locator(".st-key-act-exclude button")
+    rosa.get_by_test_id("tile").nth(0).click()
+    chosen(rosa, 0)
+    box = exclude.bounding_box()
+    assert box
+    rosa.get_by_test_id("tile").nth(1).click()
+    rosa.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)  # sooner than the page has heard of the second face
+    confirm = rosa.get_by_role("dialog").get_by_role("button", name="Exclude 2 faces")
+    confirm.click()
+    expect(rosa.get_by_test_id("stAlert")).to_contain_text("Excluded, too dark: 2 faces")
+    expect(exclude).to_be_focused()
+    rosa.get_by_role("button", name="Undo").click()
+    expect(rosa.get_by_test_id("stAlert")).to_contain_text("Taken back")
+
+
 def test_ways_to_select_and_to_open_a_face(rosa: Page) -> None:
     rosa.locator(".st-key-open-dark button").click()
     tiles = rosa.get_by_test_id("tile")

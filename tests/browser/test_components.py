@@ -105,7 +105,7 @@ def short(event: dict[str, Any]) -> tuple[str, str | None, str | None]:
 def test_every_key_answers(loop: Loop, app: str) -> None:
     loop.open(app)
     answers = [(code, ("set", "expression", value)) for code, value in LABEL_KEYS]
-    answers += [(key, ("set", f"flag_{flag}", "yes")) for flag, (_, key) in FLAGS.items()]
+    answers += [(key, ("set", f"flag_{flag}", "yes")) for flag, (_, key) in FLAGS.items() if key]
     answers += [("Digit0", ("set", "expression", "cannot_tell")), ("Space", ("skip", "expression", None))]
     loop.press(*[code for code, _ in answers])
     events = loop.saved()
@@ -480,8 +480,8 @@ def test_every_tag_key_answers(loop: Loop, app: str) -> None:
             other = ("Digit0", ("gender", "cannot_tell"))
         keys += [age[0], other[0]]
         expected += [age[1], other[1]]
-    keys += [key for _, key in FLAGS.values()]
-    expected += [(f"flag_{name}", "yes") for name in FLAGS]
+    keys += [key for _, key in FLAGS.values() if key]
+    expected += [(f"flag_{name}", "yes") for name, (_, key) in FLAGS.items() if key]
     loop.press(*keys)
     events = loop.saved()
     assert [(e["field"], e["value"]) for e in events] == expected
@@ -493,7 +493,7 @@ def test_nothing_is_labelled_while_the_face_is_covered(loop: Loop, app: str, key
     loop.queue, loop.file = f"cover{key}", loop.file.with_name(f"cover{key}.sqlite")
     loop.open(app)
     loop.press("KeyA", key)
-    for code in [*[code for code, _ in LABEL_KEYS], *[k for _, k in FLAGS.values()], *[c for act, codes in ACTS.items() if act != "help" for c in codes]]:
+    for code in [*[code for code, _ in LABEL_KEYS], *[k for _, k in FLAGS.values() if k], *[c for act, codes in ACTS.items() if act != "help" for c in codes]]:
         loop.page.keyboard.press(code)
         loop.page.keyboard.press(f"Alt+{code.removeprefix('Shift+')}")
     assert loop.data("made") == "1" and loop.data("undo") == "1"

@@ -1,5 +1,6 @@
 """Acts on findings: each is one gesture or one campaign, undone as one, and never touches a face."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -7,14 +8,16 @@ import pytest
 from helpers import ANNOTATOR, LEAD, REVIEWER, some_faces
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from uuid_utils import uuid7
 
 from fercore import curation, ingest
 from fercore.audit import actions
-from fercore.curation import campaigns
+from fercore.curation import campaigns, quality
 from fercore.curation import schemes as book
 from fercore.domain import image_id
 from fercore.errors import BadInput, NotAllowed, NotFound
-from fercore.store import Store, findings, labels
+from fercore.store import Store, findings, labels, samples
+from fercore.store import quality as quality_table
 
 # The file has row 7 as a copy of row 0, 65 of 1, and 10 of 2.
 FACES = [image_id(f) for f in some_faces(70)]
@@ -69,6 +72,30 @@ def test_of_each_group_the_sharpest_stays_whatever_its_number_of_rows(filled: St
     assert not edits(filled)
 
 
+def test_of_a_group_a_face_stays_that_is_not_excluded_for_another_reason(filled: Store) -> None:
+    found(filled, "near_duplicate", {"a": [20, 21, 22], "b": [40, 41]})
+    actions.keep_one(filled, REVIEWER, ["a"])
+    best = (set(FACES[20:23]) - edits(filled).keys()).pop()
+    with pytest.raises(BadInput, match="one face left"):
+        actions.keep_one(filled, LEAD, ["a"])
+    actions.undo(filled, REVIEWER, actions.last(filled, REVIEWER)[0]["gesture"])
+    actions.mark(filled, LEAD, [best], "exclude", "dark")
+    act = actions.keep_one(filled, REVIEWER, ["a", "b"])
+    assert act.faces == 2 and edits(filled)[best] == ("dark", None) and len(edits(filled).keys() & set(FACES[20:23])) == 2
+
+
+def test_two_people_undo_only_their_own_acts_and_edits_that_differ_are_told(filled: Store) -> None:
+    one, two = actions.mark(filled, LEAD, FACES[20:23], "exclude", "dark"), actions.mark(filled, REVIEWER, FACES[22:24], "exclude", "blurred")
+    actions.mark(filled, LEAD, FACES[30:31], "transform", "brighten_1.5")
+    actions.mark(filled, REVIEWER, FACES[30:31], "transform", "gamma_0.5")
+    assert edits(filled)[FACES[22]] == ("several", None) and edits(filled)[FACES[30]] == (None, "several")
+    assert samples.table(filled).set_index("image_id").at[FACES[30], "transform"] is None
+    with pytest.raises(NotFound, match="not yours"):
+        actions.undo(filled, LEAD, two.gesture)
+    actions.undo(filled, LEAD, one.gesture)
+    assert {i: e for i, (e, _) in edits(filled).items() if e} == dict.fromkeys(FACES[22:24], "blurred")
+
+
 def test_example_faces_are_left_as_they_are_and_said(filled: Store) -> None:
     campaigns.set_gold(filled, LEAD, FACES[50:51], "expression", ["happy"])
     assert sum(book.choose_examples(filled, REVIEWER, "fer7@1").values()) == 1
@@ -91,11 +118,31 @@ def test_queues_are_named_apart_and_closed_by_undo(filled: Store) -> None:
     assert [a["gesture"] for a in actions.last(filled, REVIEWER, 1)] == [marked.gesture] and actions.last(filled, LEAD) == []
     with pytest.raises(NotFound):
         actions.undo(filled, LEAD, first)  # not the lead's
+    found(filled, "dark", {})  # nobody has the finding any more
     actions.undo(filled, REVIEWER, first)
     assert [campaigns.find(filled, c)[1] for c in (first, second)] == ["closed", "open"]
     assert first not in [a["gesture"] for a in actions.last(filled, REVIEWER)]
     with pytest.raises(NotFound):
         actions.undo(filled, REVIEWER, first)
+    with pytest.raises(BadInput, match="5,001 are chosen"):
+        actions.queue(filled, REVIEWER, "dark", FACES[:1] * 5001)
+
+
+def test_queues_opened_at_the_same_moment_are_campaigns_of_their_own(filled: Store) -> None:
+    found(filled, "dark", {None: list(range(20, 30))})
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda i: actions.queue(filled, (LEAD, REVIEWER)[i % 2], "dark", [FACES[20 + i]]), range(8)))
+    assert {c: campaigns.find(filled, c)[0].images for c in made} == {c: (FACES[20 + i],) for i, c in enumerate(made)} and len(set(made)) == 8
+
+
+def test_marks_on_many_are_no_answers_in_agreement_or_progress(filled: Store) -> None:
+    actions.mark(filled, REVIEWER, FACES[20:30], "exclude", "dark")
+    actions.mark(filled, REVIEWER, FACES[20:30], "flag_dark", "yes")
+    assert quality.choices(filled, REVIEWER)[0] == [] == quality.my_fields(filled, REVIEWER)
+    curation.record(filled, REVIEWER, [{"event_id": str(uuid7()), "op": "set", "image_id": FACES[40], "field": "flag_dark", "value": "no",
+                                        "gesture": str(uuid7())}])
+    assert quality.choices(filled, REVIEWER)[0] == ["flag_dark"] == quality.my_fields(filled, REVIEWER)
+    assert len(quality_table.votes(filled, "flag_dark", None, [])) == len(quality_table.own_answers(filled, REVIEWER, "flag_dark")) == 1
 
 
 @pytest.mark.parametrize(("kind", "asked", "claim"), [

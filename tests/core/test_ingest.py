@@ -1,9 +1,11 @@
 """FER-2013 files: every row in or rejected with its reason, nothing half-written, the same again changes nothing."""
 
 import gzip
+import hashlib
 import io
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -290,3 +292,33 @@ def test_the_real_file_gives_the_audited_counts(store: Store) -> None:
     non_face = "SELECT count(*) FROM samples AS s WHERE NOT EXISTS (FROM facts.imported_vote AS v WHERE v.sample_id = s.sample_id AND {})"
     assert store.value(non_face.format("v.value = 'non_face'")) == 32_021
     assert store.value(non_face.format("(v.value = 'non_face' OR v.value = 'unknown' AND v.votes >= 5)")) == 31_950
+
+
+def test_labels_are_recorded_while_a_file_is_read(store: Store, small_file: Path) -> None:
+    recorded = list[int]()
+
+    def label() -> None:
+        with store.write("labels"):
+            recorded.append(1)
+
+    def progress(done: int, total: int) -> None:
+        if done < total:
+            with ThreadPoolExecutor(1) as somebody:
+                try:
+                    somebody.submit(label).result(10)
+                except TimeoutError:
+                    store._lock.release()  # else the thread waits for ever
+                    raise
+
+    ingest.import_fer2013(store, LEAD, small_file, progress=progress)
+    assert recorded
+
+
+def test_any_file_name_can_be_recorded(store: Store, small_file: Path, tmp_path: Path) -> None:
+    faces, tags = tmp_path / "f\udcff.csv", tmp_path / "t\udcff.csv"
+    faces.write_bytes(small_file.read_bytes())
+    tags.write_text("csv_row,age_group,gender\n0,young,male\n")
+    ingest.import_fer2013(store, LEAD, faces)
+    ingest.import_tags(store, LEAD, tags)
+    assert store.rows("SELECT file_name, file_sha256 FROM imports ORDER BY recorded_at") == [
+        ("f\\xff.csv", hashlib.sha256(faces.read_bytes()).hexdigest()), ("t\\xff.csv", hashlib.sha256(tags.read_bytes()).hexdigest())]

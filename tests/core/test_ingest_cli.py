@@ -110,3 +110,12 @@ def test_what_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
     refused(fercore("import", "listing", root / "test/sad/empty.png", "--images", root, "--name", "x", workspace=ws), "The file is empty")
     refused(fercore("import", "listing", root, "--images", root, "--name", "x", "--box-columns", "a,b", workspace=ws), "four columns")
     refused(fercore("label", root / "test/sad/empty.png", workspace=ws), "The file is empty")
+
+
+def test_a_missing_listing_makes_no_workspace_and_doctor_sweeps_what_was_killed(tmp_path: Path) -> None:
+    ws, root = tmp_path / "ws", pictures(tmp_path / "set")
+    assert "No such file" in fercore("import", "listing", tmp_path / "no.csv", "--images", root, "--name", "x", workspace=ws).stderr and not ws.exists()
+    fercore("import", "folder", root, "--name", "x", workspace=ws)
+    (ws / "originals/1.half").write_bytes(b"x")
+    done = fercore("doctor", workspace=ws)
+    assert done.returncode == 0 and "3 files: verified; 1 left by imports that were killed, now deleted" in done.stdout and not (ws / "originals/1.half").exists()

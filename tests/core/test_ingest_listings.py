@@ -1,6 +1,8 @@
 """Listings and label maps in every spelling, and labels made elsewhere."""
 
+import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ANNOTATOR, LEAD, fer_line, some_faces, write_fer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_ingest_pictures import folder_of, png, reasons
 
@@ -18,7 +20,7 @@ from fercore.domain import PERMISSIONS, Permission, Role
 from fercore.errors import BadInput, Conflict, NotAllowed, NotFound
 from fercore.ingest import label_maps
 from fercore.ingest.folder import Refused, shown
-from fercore.ingest.listing import Columns, Line, read_lines
+from fercore.ingest.listing import NAMES, Columns, Line, _plain, read_lines
 from fercore.schemes import CLASSES
 from fercore.store import Store
 
@@ -53,7 +55,7 @@ def test_what_is_written_as_a_csv_is_read_again(tmp_path: Path, rows: list[tuple
     writer.writerows([[row[i] for i in order] for row in rows])
     path = written(tmp_path / "list.txt", ("\ufeff" if bom else "") + out.getvalue())
     chosen = None if header else Columns(*(str(order.index(i) + 1) for i in range(3)))
-    if not header and any(label_maps.folded(c) in ("image", "file", "name", "path", "img", "row", "sample", "filename") for c in rows[0]):
+    if not header and any(_plain(c) in NAMES["image"] | NAMES["row"] | NAMES["sample"] for c in rows[0]):
         return
     first = out.getvalue().splitlines()[0]
     if next(d for d in "\t,;" if d in first) != delimiter:
@@ -296,3 +298,75 @@ def test_a_tsv_without_header_and_splits_of_the_listing(store: Store, tmp_path: 
     report = ingest.import_pictures(store, LEAD, root, ABOUT, list_file=written(tmp_path / "l.tsv", "Training\ta.png\tjoy\nheld out\tb.png\tsad\n"),
                                     columns=Columns(split="1"))
     assert reasons(report) == {} and listed(store) == [("a.png", "joy", "happy", "train"), ("b.png", "sad", "sad", "held out")]
+
+
+def test_answers_that_are_given_again_after_others_count_again(faces: Store, tmp_path: Path) -> None:
+    happy, sad = (written(tmp_path / f"{label}.csv", f"file,label\na.png,{label}\n") for label in ("happy", "sad"))
+    told = [ingest.import_labels(faces, LEAD, sheet, by=ANNOTATOR).events for sheet in (happy, happy, sad, happy)]
+    assert told == [1, 0, 1, 1] and faces.value("SELECT value FROM standing WHERE person_id = 'ann'") == "happy"
+    assert "Nothing changed" in ingest.import_labels(faces, LEAD, happy, by=ANNOTATOR, dry_run=True).sentence()
+
+
+def test_who_recorded_answers_of_another_person_and_from_what_is_kept(faces: Store, tmp_path: Path) -> None:
+    sheet = written(tmp_path / "s.csv", "file,label\na.png,happy\n")
+    ingest.import_labels(faces, LEAD, sheet, by=ANNOTATOR)
+    ingest.import_labels(faces, LEAD, sheet)
+    sha = hashlib.sha256(sheet.read_bytes()).hexdigest()
+    assert faces.rows("SELECT file_name, file_sha256, person_id, note, votes_added FROM imports WHERE kind = 'labels' ORDER BY recorded_at") == [
+        ("s.csv", sha, LEAD.person_id, f"1 label events of {ANNOTATOR.person_id}", 0), ("s.csv", sha, LEAD.person_id, None, 1)]
+
+
+@pytest.mark.parametrize("origin", ["annotator", "FERplus", "tags"])
+def test_a_file_does_not_pose_as_votes_of_another_kind(faces: Store, tmp_path: Path, origin: str) -> None:
+    sheet = written(tmp_path / f"{origin}.csv", "file,label\na.png,happy\n")
+    with pytest.raises(BadInput, match="need another name"):
+        ingest.import_labels(faces, LEAD, sheet)
+    assert votes(faces) == [] and ingest.import_labels(faces, LEAD, sheet, origin="Ben").votes_added == 1
+
+
+def test_a_name_whose_file_is_gone_means_the_file_that_has_it_now(store: Store, tmp_path: Path) -> None:
+    old, new = some_faces(2)
+    for face in (old, new):
+        ingest.import_pictures(store, LEAD, folder_of(tmp_path / "i", {"a.png": png(face)}), ABOUT)
+    ingest.import_labels(store, LEAD, written(tmp_path / "s.csv", "file,label\na.png,happy\n"))
+    assert store.rows("SELECT f.gone, v.value FROM votes AS v JOIN sample_files AS f USING (sample_id)") == [(False, "happy")]
+
+
+def test_a_listed_file_that_was_deleted_is_gone(store: Store, tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "i", {f"{n}.png": png(f) for n, f in zip("ab", some_faces(2), strict=True)})
+    listing = written(tmp_path / "l.csv", "file,label\na.png,happy\nb.png,sad\n")
+    ingest.import_pictures(store, LEAD, root, ABOUT, list_file=listing)
+    (root / "b.png").unlink()
+    assert ingest.import_pictures(store, LEAD, root, ABOUT, list_file=listing).counts["gone"] == 1
+
+
+def test_columns_of_any_script_and_headers_without_end(tmp_path: Path) -> None:
+    read = read_lines(written(tmp_path / "l.csv", "文件名,表情\na.png,happy\n"), Columns("文件名", "表情"))
+    assert [(line.image, line.label) for line in read] == [("a.png", "happy")]
+    wide = written(tmp_path / "w.csv", ",".join(f"c{i}" for i in range(5000)) + "\n")
+    for columns in (Columns(label="c1"), Columns("zz")):
+        with pytest.raises(BadInput, match="and 4,980 more") as error:
+            read_lines(wide, columns)
+        assert len(str(error.value)) < 500
+
+
+def test_aliases_are_refused_in_maps(tmp_path: Path) -> None:
+    bomb = "happy: happy\nb0: &b0 {x: happy}\n" + "".join(f"b{i}: &b{i} {{<<: [{', '.join([f'*b{i - 1}'] * 20)}]}}\n" for i in range(1, 12))
+    with pytest.raises(BadInput, match="line 3: aliases are not read"):
+        ingest.find_map(str(written(tmp_path / "m.yaml", bomb)))
+    with pytest.raises(BadInput, match="too large"):
+        ingest.find_map(str(written(tmp_path / "m.yaml", "a" * (2 << 20))))
+
+
+json_values = st.recursive(st.none() | st.integers() | st.text(st.characters(), max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+    st.sampled_from(["data", "image", "annotations", "result", "value", "choices", "choice", "was_cancelled"]), inner, max_size=4), max_leaves=12)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.dictionaries(st.sampled_from(["data", "image", "annotations", "choice"]), json_values, max_size=4), max_size=3))
+@example([{"image": "\ud800.png", "choice": "happy"}])
+@example([{"image": "a.png", "choice": "\ud800"}])
+@example([{"image": "a.png", "annotations": [{"result": 5}, {"result": [{"value": {"choices": 5}}]}]}])
+def test_any_json_is_labels_or_a_refusal(faces: Store, tmp_path: Path, tasks: list[dict[str, object]]) -> None:
+    with contextlib.suppress(BadInput):
+        ingest.import_labels(faces, LEAD, written(tmp_path / "t.json", json.dumps(tasks)), dry_run=True)

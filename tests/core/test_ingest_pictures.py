@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 from fercore import ingest
 from fercore.domain import Pixels, image_id
 from fercore.errors import BadInput, Conflict, NotAllowed, NotFound, WorkspaceError
-from fercore.ingest import archive, images, pictures
+from fercore.ingest import archive, fer2013, images, pictures
 from fercore.ingest.images import MID_GRAY, Method, decode, standard
 from fercore.store import Store, samples, sources
 
@@ -676,3 +676,58 @@ def test_hugging_face_metadata_names_labels_and_splits(store: Store, tmp_path: P
     report = ingest.import_pictures(store, LEAD, root, ABOUT)
     assert report.rejected == [] and [r[:4] for r in rows(store)] == [
         ("2.png", "fear", "fear", "val"), ("train/0.png", "Happy", "happy", "train"), ("train/sub/1.png", "Surprised", "surprise", "train")]
+
+
+def test_a_listing_in_another_order_than_its_tar_reads_the_tar_forwards(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = some_faces(100)
+    path = tar_of(tmp_path / "a.tar.gz", {f"{i:03}.png": png(f) for i, f in enumerate(faces)})
+    listing = tmp_path / "l.csv"
+    listing.write_text("file,label\n" + "".join(f"{i:03}.png,{'happy' if i % 2 else 'sad'}\n" for i in reversed(range(100))) + "no.png,sad\n")
+    read, real = list[str](), archive._untar
+    monkeypatch.setattr(archive, "_untar", lambda tape, info: (read.append(info.name), real(tape, info))[1])
+    report = ingest.import_pictures(store, LEAD, path, ABOUT, list_file=listing)
+    assert read == sorted(read) and len(read) == 100
+    assert store.rows("SELECT file_name, source_row, given_label FROM sample_files ORDER BY source_row") == [
+        (f"{i:03}.png", row, "happy" if i % 2 else "sad") for row, i in enumerate(reversed(range(100)), 1)]  # row 0 is the device that is refused
+    assert [(r[0], r[3]) for r in report.rejected] == [(0, "happy/device.png"), (101, "no.png")]
+    for i, face in enumerate(faces[:5]):
+        assert store.value("SELECT i.gray48 FROM images AS i JOIN sample_files AS f USING (image_id) WHERE file_name = $n", {"n": f"{i:03}.png"}) == face.tobytes()
+
+
+def test_headers_that_never_end_and_names_that_lie_are_refused(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 4
+    chain, lying = tmp_path / "a.tar", zip_of(tmp_path / "a.zip", {"happy/\xe9.png": png(GRAY)})
+    chain.write_bytes((info.tobuf(tarfile.GNU_FORMAT) + b"abc\0".ljust(512, b"\0")) * 3000 + bytes(1024))
+    lying.write_bytes(lying.read_bytes().replace("\xe9".encode(), b"\xff\xfe"))  # its header says that names are UTF-8
+    for path in (chain, lying):
+        with pytest.raises(BadInput, match="Not a folder, ZIP or TAR"):
+            ingest.import_pictures(None, LEAD, path, ABOUT, dry_run=True)
+    with pytest.raises(BadInput, match="damaged"):
+        list(fer2013.read_fer2013(chain))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_disk_that_fills_while_pictures_are_read_is_said(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = pictures._Pack.__enter__
+
+    def entered(pack: pictures._Pack) -> pictures._Pack:
+        real(pack)
+        pack._file.close()
+        pack._file = Path("/dev/full").open("wb")  # noqa: SIM115
+        return pack
+
+    monkeypatch.setattr(pictures._Pack, "__enter__", entered)
+    with pytest.raises(WorkspaceError, match="disk is full"):
+        ingest.import_pictures(store, LEAD, folder_of(tmp_path / "set", {"happy/a.png": png(GRAY)}), ABOUT)
+    assert not list(sources.originals(store.workspace).iterdir())
+
+
+def test_what_a_killed_import_left_is_swept_and_nothing_else(store: Store, tmp_path: Path) -> None:
+    ingest.import_pictures(store, LEAD, folder_of(tmp_path / "set", {"happy/a.png": png(GRAY)}), ABOUT)
+    place = sources.originals(store.workspace)
+    named, = place.iterdir()
+    for name in ("1.half", "2.pack", "notes.txt"):
+        (place / name).write_bytes(b"x")
+    assert sources.sweep(store) == 2 and sources.sweep(store) == 0 and sorted(place.iterdir()) == sorted([named, place / "notes.txt"])
+    assert sources.damaged_originals(store) == (1, [])

@@ -196,6 +196,39 @@ def test_pages_hold_whole_groups_and_a_group_is_framed(store: Store, walls: list
     assert at.selectbox(key="group_near_duplicate").options == ["all 3 groups", "a" * 8, "b" * 8, "c" * 8]
 
 
+def test_of_a_large_group_the_first_faces_are_drawn_and_all_are_acted_on(store: Store, walls: list[tuple[list[Tile], bool]],
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = store.rows("SELECT sample_id, image_id FROM samples ORDER BY source_row LIMIT 9")
+    findings.settle(store, ["near_duplicate"], pd.DataFrame([
+        {"kind": "near_duplicate", "sample_id": s, "image_id": i, "group_id": "a" * 64, "score": 0.95, "evidence": "{}"} for s, i in rows]))
+    monkeypatch.setattr(audit_views, "LARGEST", 4)
+    for group in ({}, {"group_near_duplicate": "a" * 8}):
+        at = app_as("rosa", "audit", kind="near_duplicate", **group)
+        assert len(walls[-1][0]) == 4 and "The first 4 of 9 faces are shown" in text(at)
+    at.segmented_control(key="scope").set_value("This group").run()
+    assert button(at, "Exclude 9")
+
+
+def test_what_sources_say_of_a_face_is_shown_as_plain_text(store: Store) -> None:
+    with store.write("samples") as w:
+        w.run("UPDATE facts.sample SET given_label = '![x](http://a.b/c)' WHERE source_row = 8")
+    face = store.value("SELECT sample_id FROM samples WHERE source_row = 8")
+
+    def script(face: str) -> None:
+        import streamlit as st
+
+        from dashboard import access, faces
+        from dashboard.state import session
+
+        session().person = next(p for p in access.everyone() if p.person_id == "dana")
+        if st.button("Open"):
+            faces.face_dialog(face)
+
+    at = AppTest.from_function(script, kwargs={"face": face}, default_timeout=60).run()
+    at.button[0].click().run()
+    assert not at.exception and at.table[0].value.iloc[0, 0].startswith("\\!\\[x\\]\\(http")
+
+
 def test_keep_one_and_undo_from_the_page(audited: Store) -> None:
     at = app_as("rosa", "audit", kind="near_duplicate")
     n = len(findings.group_ids(audited, "near_duplicate"))
@@ -264,6 +297,7 @@ def test_findings_about_the_whole_set_link_to_where_one_acts(store: Store) -> No
     assert links["Disgust: 12 rows, 0.1 equal shares"] == ("explore", "given=Disgust") and links["fer2013: 3 rows"] == ("import_data", "")
     reader = app_as("ann", "audit")
     assert "fer2013: 3 rows" in text(reader) and "import_data" not in [link.proto.page for link in reader.get("page_link")]
+    assert "No face has this finding" not in text(app_as("dana", "audit", kind="undecodable"))
     assert app_as("dana", "explore", given="Disgust").multiselect(key="given").value == ["disgust"]
 
 

@@ -1,5 +1,6 @@
 """The Import page: every kind of source, a preview that writes nothing, what was rejected, and where everything came from."""
 
+import io
 import tempfile
 import threading
 import zipfile
@@ -14,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import access, import_forms
 from fercore import accounts, audit, ingest
-from fercore.errors import NotAllowed
+from fercore.errors import BadInput, NotAllowed, WorkspaceError
 from fercore.store import Store, sources
 
 
@@ -193,3 +194,35 @@ def test_who_signs_in_uploads_and_reads_no_file_of_the_server(app_store: Store, 
     at.text_input(key="name").set_value("My set")
     press(at, "Import")
     assert "Nothing was chosen" in text(at)
+
+
+def test_an_audit_that_fails_does_not_hide_that_the_import_is_complete(app_store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(store, person, *, progress):
+        raise WorkspaceError("The disk is full")
+
+    monkeypatch.setattr(audit, "run", full)
+    at = press(pictures("Folder or archive", folder), "Import")
+    assert access.plain("3 added") in text(at) and access.plain("The import is complete; its audit is not. The disk is full.") in text(at)
+
+
+def test_many_lines_are_told_in_part(app_store: Store, tmp_path: Path) -> None:
+    sheet = "file,label\n" + "".join(f"{i}.png,x\n" for i in range(1500)) + f"{app_store.value('SELECT min(sample_id) FROM samples')},happy\n"
+    path = tmp_path / "l.csv"
+    path.write_text(sheet)
+    report = ingest.import_labels(app_store, LEAD, path, dry_run=True)
+    import_forms.tasks._tasks()[import_forms.KIND] = import_forms.tasks.Task("Preview", "Dana", result=import_forms._Outcome(report), over=True)
+    at = app_as("dana", "import_data")
+    assert access.plain("1,500 rejected; the first 1,000") in access.plain(text(at)) and len(at.dataframe[1].value) == 1000
+
+
+@pytest.mark.parametrize("typed", ["~nobody-of-this-name/x", "a" * 5000, "no\0thing"])
+def test_paths_that_cannot_be_are_said_to_be_missing(app_store: Store, typed: str) -> None:
+    with pytest.raises(BadInput, match="No such file"):
+        import_forms.on_server(typed)
+
+
+def test_an_upload_with_a_name_too_long_for_this_machine_is_kept(tmp_path: Path) -> None:
+    upload = io.BytesIO(b"x")
+    upload.name = "\u6587" * 200 + ".zip"
+    kept = import_forms.kept(upload, tmp_path, "pictures")
+    assert kept is not None and kept.read_bytes() == b"x" and kept.suffix == ".zip"

@@ -106,11 +106,11 @@ def test_explore_filters_and_counts(use, demo_workspace: Path) -> None:
     at = opened(app_as("Rosa (demo)", store), "explore")
     at.multiselect(key="label").set_value(["happy"]).run()
     n = store.value("SELECT count(*) FROM samples WHERE current_label = 'happy'")
-    assert not at.exception and f", **{n:,}** faces" in text(at)
+    assert not at.exception and f"**{n:,}** faces" in text(at)
     at.multiselect(key="finding").set_value(["dark", "bright"]).run()
     n = store.value("SELECT count(*) FROM samples WHERE current_label = 'happy' AND sample_id IN (SELECT sample_id FROM findings "
                     "WHERE kind IN ('dark', 'bright'))")
-    assert (f", **{n:,}** faces" if n else "No face matches") in text(at)
+    assert (f"**{n:,}** faces" if n else "No face matches") in text(at)
 
 
 def test_an_annotator_cannot_filter_by_what_others_decided(use, demo_workspace: Path) -> None:
@@ -131,7 +131,7 @@ def test_links_from_the_overview_open_the_faces_they_name(use, demo_workspace: P
     shown.button(key="profile-kim-demo").click().run()
     opened(shown, "explore")
     n = store.value("SELECT count(*) FROM findings WHERE kind = 'dark'")
-    assert n and f", **{n:,}** faces" in text(shown)
+    assert n and f"**{n:,}** faces" in text(shown)
 
 
 def test_a_version_is_frozen_and_approved_by_another_lead(use, demo_workspace: Path) -> None:

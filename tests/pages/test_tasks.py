@@ -1,9 +1,10 @@
 """Work beside the page: one of a kind at a time, cancelled at its next step, and its end is kept for whoever asks."""
 
 import threading
+from contextlib import nullcontext
 
 import pytest
-from helpers import LEAD, REVIEWER
+from helpers import ANNOTATOR, LEAD, REVIEWER
 
 from dashboard import tasks
 from fercore.errors import BadInput, Conflict
@@ -39,6 +40,35 @@ def test_one_of_a_kind_at_a_time_and_cancel_stops_it_at_its_next_step() -> None:
     ended(task)
     assert (task.result, task.error, task.share) == (None, None, 0.25) and ended(other).result == 7
     assert tasks.start("import", "Again", LEAD, lambda progress: "done") is not task
+
+
+def test_the_bar_gives_way_when_somebody_may_no_longer_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Rerun(Exception):
+        pass
+
+    def rerun() -> None:
+        raise Rerun
+
+    go = threading.Event()
+    task = tasks.start("import", "Import", LEAD, lambda progress: go.wait(10))
+    monkeypatch.setattr(tasks.st, "rerun", rerun)
+    for person in (LEAD, ANNOTATOR):  # a fragment runs without the page, and so without its check
+        monkeypatch.setattr(tasks.access, "actor", lambda person=person: person)
+        with pytest.raises(Rerun) if person is ANNOTATOR else nullcontext():
+            tasks._bar.__wrapped__("import")
+    go.set()
+    ended(task)
+
+
+@pytest.mark.parametrize("error", [BadInput("No room"), OSError(28, "No space left on device")])
+def test_what_went_wrong_is_said_in_a_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(progress: tasks.Progress) -> None:
+        raise error
+
+    told = list[str]()
+    monkeypatch.setattr(tasks.st, "error", lambda text, icon: told.append(text))
+    ended(tasks.start("import", "Import", LEAD, work))
+    assert tasks.shown("import") is not None and told == [tasks.access.plain(str(error))]
 
 
 def test_an_error_is_kept_for_the_page(app_store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 from app_helpers import app_as, text
 from helpers import ANNOTATOR, LEAD, REVIEWER, some_faces
@@ -11,7 +12,8 @@ from fercore import curation
 from fercore.curation import adjudication, campaigns
 from fercore.curation import schemes as book
 from fercore.domain import Person, Role, image_id
-from fercore.store import Store
+from fercore.errors import BadInput
+from fercore.store import Store, findings
 from fercore.store import people as people_table
 
 FACES = [image_id(f) for f in some_faces(70)]
@@ -58,6 +60,22 @@ def test_a_bad_campaign_says_what_is_wrong_and_saves_nothing(app_store: Store) -
     at = app_as("rosa", "campaigns")
     next(b for b in at.button if b.label == "Open campaign").click().run()
     assert "cannot be used" in text(at) and len(campaigns.listed(app_store)) == len(campaigns.BUILT_IN)
+
+
+def test_a_campaign_keeps_what_it_names_after_that_is_gone(app_store: Store) -> None:
+    rows = app_store.rows("SELECT sample_id, image_id FROM samples ORDER BY source_row LIMIT 2")
+    findings.settle(app_store, ["dark"], pd.DataFrame([{"kind": "dark", "sample_id": s, "image_id": i, "score": 1.0} for s, i in rows]))
+    made = campaigns.save(app_store, REVIEWER, {"name": "Dim", "ask": ("fer7@1",), "finding": "dark", "images": tuple(i for _, i in rows)})
+    findings.settle(app_store, ["dark"], pd.DataFrame())
+    at = app_as("rosa", "campaigns", campaign=made)
+    assert "Of 2 faces chosen by hand" in text(at)
+    next(c for c in at.checkbox if c.label == "Closed").check()
+    next(b for b in at.button if b.label == "Save campaign").click().run()
+    assert not at.exception and not at.error
+    found, state = campaigns.find(app_store, made)
+    assert (found.finding, len(found.images), state) == ("dark", 2, "closed")
+    with pytest.raises(BadInput, match="Unknown finding"):
+        campaigns.save(app_store, REVIEWER, {"name": "Dim again", "ask": ("fer7@1",), "finding": "dark"})
 
 
 def test_a_reviewer_settles_a_dispute_without_learning_who_voted(disputed: Store) -> None:

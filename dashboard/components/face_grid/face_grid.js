@@ -42,6 +42,9 @@ function mount(parent, selected) {
     const tile = e.target.closest(".tile")
     if (tile && wall.component.data.select) open(wall, tile)
   }
+  root.addEventListener("focusout", ({ relatedTarget: to }) => { // told later, it would close the dialog that the button pressed next opens
+    if (to && !root.contains(to)) tell(wall)
+  })
   root.onkeydown = e => {
     if (wall.pager && ["PageUp", "PageDown"].includes(e.key)) {
       e.preventDefault()
