@@ -146,7 +146,7 @@ def test_marks_on_many_are_no_answers_in_agreement_or_progress(filled: Store) ->
 
 
 @pytest.mark.parametrize(("kind", "asked", "claim"), [
-    ("non_face", "flag_non_face", "yes"), ("dark", "flag_dark", "yes"), ("artificial", "flag_artificial", "no"),
+    ("non_face", "flag_non_face", "no"), ("dark", "flag_dark", "yes"), ("artificial", "flag_artificial", "no"),
     ("extreme_pose", "flag_extreme_pose", "no"), ("blurred", "fer7@1", None)])
 def test_flags_are_reviewed_on_a_wall_and_other_kinds_face_by_face(filled: Store, monkeypatch: pytest.MonkeyPatch, kind: str, asked: str,
                                                                    claim: str | None) -> None:

@@ -469,6 +469,8 @@ def test_hand_picked_faces_are_all_that_is_handed_out(filled: Store) -> None:
     assert campaigns.counts(filled, REVIEWER, campaign)["faces"] == 3
     sad = opened(filled, name="Some of one class", images=tuple(FACES[20:40]), label="sad")
     assert set(faces(curation.block(filled, REVIEWER, sad, "tab", 1))) == {FACES[i] for i in range(20, 40) if i % 7 == 4}
+    with pytest.raises(BadInput, match="share a field"):
+        opened(filled, name="Twice", ask=("fer7@1", "fer8@1"))
     for wrong in (("0" * 64,), tuple(f"{i:064}" for i in range(5001))):
         with pytest.raises(BadInput):
             opened(filled, name="Others", images=wrong)
