@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, DelayProxy, Server
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+expect.set_options(timeout=20_000)  # another test may use the other core
 
 
 @pytest.fixture(scope="session")
