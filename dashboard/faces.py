@@ -58,7 +58,7 @@ def _turning(rows: pd.DataFrame, key: str, listed: str) -> None:
                          page=min(max(int(told[:9]), 1), last) if told.isdecimal() else 1, what=f"{len(rows):,} faces")
     if str(page) != told:
         st.query_params["page"] = str(page)
-    if opened in set(rows["sample_id"]):
+    if opened and (rows["sample_id"] == opened).any():
         face_dialog(opened)
 
 

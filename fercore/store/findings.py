@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from fercore.domain import Person
 from fercore.store.connection import Store, now
+from fercore.store.samples import EDITS
 
 COLUMNS = ("kind", "sample_id", "image_id", "group_id", "score", "evidence")
 _FOUND = pa.schema([(c, pa.float64() if c == "score" else pa.string()) for c in COLUMNS])
@@ -268,11 +269,7 @@ def events_of(store: Store, person: Person, gesture: str) -> list[tuple[str, str
 def edits(store: Store, image_ids: list[str] | None = None) -> pd.DataFrame:
     """What people decided to leave out or to change, of these images or of all: image_id, exclude (a reason), transform; missing where there is
     nothing, "several" where people disagree."""
-    return store.frame("""
-        SELECT image_id, max(coalesce(value, 'several')) FILTER (field = 'exclude') AS exclude,
-               max(coalesce(value, 'several')) FILTER (field = 'transform') AS transform
-        FROM facts.decide($ids) WHERE field IN ('exclude', 'transform') GROUP BY image_id
-    """, {"ids": image_ids})
+    return store.frame(EDITS, {"ids": image_ids})
 
 
 def flagged(store: Store, field: str) -> list[str]:

@@ -14,6 +14,12 @@ _NEW_IMAGES = """
     INSERT INTO facts.image SELECT DISTINCT ON (image_id) image_id, {}, gray48, mean, sd FROM batch AS b
     WHERE NOT EXISTS (FROM facts.image AS i WHERE i.image_id = b.image_id)
 """
+# What people decided to leave out or to change; "several" where they disagree. Takes $ids; NULL means every image.
+EDITS = """
+    SELECT image_id, max(coalesce(value, 'several')) FILTER (field = 'exclude') AS exclude,
+           max(coalesce(value, 'several')) FILTER (field = 'transform') AS transform
+    FROM facts.decide($ids) WHERE field IN ('exclude', 'transform') GROUP BY image_id
+"""
 
 
 def table(store: Store) -> pd.DataFrame:
@@ -22,14 +28,11 @@ def table(store: Store) -> pd.DataFrame:
     With gone (its file is no longer in its source), exclude (why people left its face out; "several" where they disagree) and transform (the
     edit they asked for); None where there is neither.
     """
-    return store.frame("""
-        WITH acts AS (
-            SELECT image_id, max(coalesce(value, 'several')) FILTER (field = 'exclude') AS exclude,
-                   max(value) FILTER (field = 'transform') AS transform
-            FROM decisions WHERE field IN ('exclude', 'transform') GROUP BY image_id)
-        SELECT s.*, coalesce(f.gone, false) AS gone, a.exclude, a.transform FROM samples AS s
+    return store.frame(f"""
+        WITH acts AS ({EDITS})
+        SELECT s.*, coalesce(f.gone, false) AS gone, a.exclude, nullif(a.transform, 'several') AS transform FROM samples AS s
         LEFT JOIN sample_files AS f ON f.sample_id = s.sample_id LEFT JOIN acts AS a ON a.image_id = s.image_id ORDER BY s.sample_id
-    """)
+    """, {"ids": None})
 
 
 def options(store: Store) -> dict[str, list[str]]:

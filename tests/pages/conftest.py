@@ -13,13 +13,19 @@ from fercore.store import people as people_table
 
 
 @pytest.fixture
-def app_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_file: Path) -> Iterator[Store]:
-    """The app's own store with three people and 70 faces."""
+def peopled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """The app's own store with three people and no face."""
     monkeypatch.setenv("FERCORE_WORKSPACE", str(tmp_path / "ws"))
     store = cache.store()
     for person in (LEAD, REVIEWER, ANNOTATOR):
         people_table.add(store, person)
-    ingest.import_fer2013(store, LEAD, small_file)
     yield store
     store.close()
     cache._open.clear()
+
+
+@pytest.fixture
+def app_store(peopled: Store, small_file: Path) -> Store:
+    """The same with 70 faces."""
+    ingest.import_fer2013(peopled, LEAD, small_file)
+    return peopled

@@ -1,14 +1,13 @@
 """The Audit page and the views of Explore, on drawn faces with planted problems."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from app_helpers import app_as, text
-from helpers import ANNOTATOR, LEAD, REVIEWER, fer_line, write_fer, write_votes
+from helpers import ANNOTATOR, LEAD, fer_line, write_fer, write_votes
 from streamlit.testing.v1 import AppTest
 from uuid_utils import uuid7
 
@@ -20,7 +19,6 @@ from fercore.demo_faces import draw_demo
 from fercore.domain import Person
 from fercore.errors import NotAllowed
 from fercore.store import Store, findings, labels
-from fercore.store import people as people_table
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +30,12 @@ def drawn() -> np.ndarray:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: np.ndarray) -> Iterator[Store]:
-    monkeypatch.setenv("FERCORE_WORKSPACE", str(tmp_path / "ws"))
-    store = cache.store()
-    for person in (LEAD, REVIEWER, ANNOTATOR):
-        people_table.add(store, person)
+def store(tmp_path: Path, peopled: Store, drawn: np.ndarray) -> Store:
     usages = ["Training"] * 50 + ["PublicTest"] * 12
     path = write_fer(tmp_path / "f.csv", [fer_line(i % 7, f, usages[i]) for i, f in enumerate(drawn)])
     votes = write_votes(tmp_path / "v.csv", [[2, 2, 2, 2, 2, 0, 0, 0, 0, 0] if i < 3 else [10] + [0] * 9 for i in range(62)], usages)
-    ingest.import_fer2013(store, LEAD, path, ferplus=votes)
-    yield store
-    store.close()
-    cache._open.clear()
+    ingest.import_fer2013(peopled, LEAD, path, ferplus=votes)
+    return peopled
 
 
 @pytest.fixture

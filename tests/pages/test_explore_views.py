@@ -1,6 +1,5 @@
 """The views of Explore on drawn faces: what a link to a mark opens, what a filter leaves, and what stays hidden from annotators."""
 
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from app_helpers import app_as, text
-from helpers import ANNOTATOR, LEAD, REVIEWER, fer_line, write_fer, write_votes
+from helpers import ANNOTATOR, LEAD, fer_line, write_fer, write_votes
 from uuid_utils import uuid7
 
 from dashboard import cache, explore_views, faces
@@ -17,7 +16,6 @@ from fercore.audit import actions
 from fercore.demo_faces import draw_demo
 from fercore.domain import Filter
 from fercore.store import Store
-from fercore.store import people as people_table
 
 N = 64
 
@@ -32,19 +30,13 @@ def drawn() -> np.ndarray:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: np.ndarray) -> Iterator[Store]:
-    monkeypatch.setenv("FERCORE_WORKSPACE", str(tmp_path / "ws"))
-    store = cache.store()
-    for person in (LEAD, REVIEWER, ANNOTATOR):
-        people_table.add(store, person)
+def store(tmp_path: Path, peopled: Store, drawn: np.ndarray) -> Store:
     usages = ["Training"] * 50 + ["PublicTest"] * (N - 50)
     path = write_fer(tmp_path / "f.csv", [fer_line(i % 7, f, usages[i]) for i, f in enumerate(drawn)])
     votes = write_votes(tmp_path / "v.csv", [[5, 5, 0, 0, 0, 0, 0, 0, 0, 0] if i < 3 else [10] + [0] * 9 for i in range(N)], usages)
-    ingest.import_fer2013(store, LEAD, path, ferplus=votes)
-    audit.run(store, LEAD)
-    yield store
-    store.close()
-    cache._open.clear()
+    ingest.import_fer2013(peopled, LEAD, path, ferplus=votes)
+    audit.run(peopled, LEAD)
+    return peopled
 
 
 @pytest.fixture

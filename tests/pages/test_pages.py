@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote_plus
 
 import pytest
+from app_helpers import text
 from streamlit.testing.v1 import AppTest
 
 from dashboard import access, cache
@@ -49,11 +50,6 @@ def opened(at: AppTest, page: str) -> AppTest:
     at.switch_page(f"app_pages/{page}.py").run()
     assert not at.exception, at.exception
     return at
-
-
-def text(at: AppTest) -> str:
-    parts = [e.value for kind in (at.title, at.subheader, at.markdown, at.caption, at.info, at.error, at.warning, at.success) for e in kind]
-    return "\n".join(map(str, parts))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,6 +1,5 @@
 """Quality, My progress and Rules: the numbers against other packages, who sees what, and what stands in the URL."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +15,6 @@ from sklearn.metrics import cohen_kappa_score
 from streamlit.testing.v1 import AppTest
 from uuid_utils import uuid7
 
-from dashboard import cache
 from fercore import ingest
 from fercore.curation import quality
 from fercore.curation.quality import Scope
@@ -64,17 +62,12 @@ def gold(store: Store, faces: list[str], accept: list[list[str]]) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_file: Path) -> Iterator[Store]:
+def store(tmp_path: Path, peopled: Store, small_file: Path) -> Store:
     """The app's store: 67 distinct faces, all of them angry by 10 of 10 imported votes."""
-    monkeypatch.setenv("FERCORE_WORKSPACE", str(tmp_path / "ws"))
-    store = cache.store()
-    for person in (LEAD, SECOND_LEAD, REVIEWER, ANNOTATOR):
-        people_table.add(store, person)
+    people_table.add(peopled, SECOND_LEAD)
     votes = write_votes(tmp_path / "v.csv", [[0, 0, 0, 0, 10, 0, 0, 0, 0, 0]] * 70, ["Training"] * 56 + ["PublicTest"] * 14)
-    ingest.import_fer2013(store, LEAD, small_file, ferplus=votes)
-    yield store
-    store.close()
-    cache._open.clear()
+    ingest.import_fer2013(peopled, LEAD, small_file, ferplus=votes)
+    return peopled
 
 
 @pytest.fixture
