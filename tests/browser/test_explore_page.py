@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from browser_harness import ROOT, Server
 from helpers import fer_line, some_faces, write_fer
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from fercore import ingest, people
 from fercore.domain import Role, Workspace
@@ -73,6 +73,36 @@ def test_filter_turn_jump_and_reload(explore: Page) -> None:
     field.press("Enter")
     expect(explore.get_by_text("page 1 of 1, 57 faces")).to_be_visible()  # the seventh page is gone: back to the first
     expect(explore.get_by_test_id("tile")).to_have_count(57)
+
+
+def test_pages_that_arrive_leave_a_number_being_typed_alone(page: Page, url: str) -> None:
+    held: list[str | bytes] | None = None
+
+    def between(browser: WebSocketRoute) -> None:
+        server = browser.connect_to_server()
+        server.on_message(lambda message: browser.send(message) if held is None else held.append(message))
+        sockets.append(browser)
+
+    sockets: list[WebSocketRoute] = []
+    page.route_web_socket(re.compile("_stcore/stream"), between)
+    page.context.add_cookies([{"name": "fercore_profile", "value": "dana", "url": url}])
+    page.goto(f"{url}/explore")
+    expect(page.get_by_test_id("tile")).to_have_count(60)
+    box = page.get_by_label("Page, 1 to 7")
+    held = []
+    box.fill("5")
+    box.press("Enter")  # asks for page 5
+    expect(page.get_by_text("page 5 of 7")).to_be_visible()
+    box.fill("7")
+    while not held:
+        page.wait_for_timeout(50)
+    late, held = held, None
+    for message in late:
+        sockets[-1].send(message)
+    expect(page.get_by_test_id("face-grid")).to_have_attribute("aria-busy", "false")  # page 5 is here
+    box.press("Enter")
+    expect(page.get_by_text("page 7 of 7")).to_be_visible()
+    expect(page.get_by_test_id("tile")).to_have_count(N - 360)
 
 
 def test_a_clicked_bar_is_in_the_address_and_opens_again(explore: Page) -> None:

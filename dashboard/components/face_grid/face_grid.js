@@ -114,16 +114,24 @@ function tell(wall) {
 
 // ---- pages of a list -----------------------------------------------------------------------------------------------------------
 function receive(wall, data) {
-  if (wall.list !== data.list) Object.assign(wall, { list: data.list, page: data.page, pages: new Map(), asked: "" })
   wall.pager ??= drawPager(wall)
+  if (wall.list !== data.list) {
+    Object.assign(wall, { list: data.list, pages: new Map(), asked: "" })
+    show(wall, data.page)
+  }
   for (const page of data.pages) wall.pages.set(page.number, page)
   for (const far of [...wall.pages.keys()].sort((a, b) => Math.abs(a - wall.page) - Math.abs(b - wall.page)).slice(KEPT)) wall.pages.delete(far)
   paint(wall)
 }
 
 function turn(wall, page) {
-  wall.page = Math.min(Math.max(Math.round(page) || 1, 1), wall.component.data.last)
+  show(wall, Math.min(Math.max(Math.round(page) || 1, 1), wall.component.data.last))
   paint(wall)
+}
+
+function show(wall, page) { // only here, not when pages arrive: that would overwrite a number being typed
+  wall.page = page
+  wall.pager.box.value = page
 }
 
 function paint(wall) {
@@ -134,7 +142,6 @@ function paint(wall) {
   pager.after.disabled = page === data.last
   pager.box.max = data.last
   pager.box.setAttribute("aria-label", `Page, 1 to ${data.last.toLocaleString("en")}`)
-  if (pager.getRootNode().activeElement !== pager.box || shown) pager.box.value = page
   pager.told.textContent = `page ${page.toLocaleString("en")} of ${data.last.toLocaleString("en")}, ${data.what}`
   const lacks = [page, page - 1, page + 1, page + 2].some(n => n >= 1 && n <= data.last && !pages.has(n))
   const asked = JSON.stringify([page, [...pages.keys()]])
