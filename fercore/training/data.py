@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
 
 from fercore.domain import SIDE, SPLITS, Pixels
 from fercore.errors import BadInput, NotFound, TrainingError
 
 Rows = npt.NDArray[np.int64]  # positions in a VersionData
 _COLUMNS = ["sample_id", "label", "split", "duplicate_group", "exclusion"]
+_OPTIONAL = ["votes", "weight"]  # only where the recipe asked for them
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class VersionData:
         samples: columns sample_id, label, split, duplicate_group (all str).
         pixels: uint8 [n, 48, 48], 0-255.
         y: int64 [n], index of the label in `classes`.
+        votes: int64 [n, classes], how many people chose each class; None where the version has no votes.
+        weight: float32 [n] above 0, how much a face counts in training; None where the version has no weights.
     """
 
     version_id: str
@@ -32,6 +36,8 @@ class VersionData:
     samples: pd.DataFrame
     pixels: Pixels
     y: npt.NDArray[np.int64]
+    votes: npt.NDArray[np.int64] | None = None
+    weight: npt.NDArray[np.float32] | None = None
 
     def rows(self, *splits: str) -> Rows:
         """Positions of the rows in any of `splits`."""
@@ -52,7 +58,8 @@ def read_version(directory: Path, manifest_sha256: str) -> VersionData:
             raise TrainingError("The version is not the one this run was made for",
                                 f"{directory.name} has manifest {about['manifest_sha256'][:12]}, the run {manifest_sha256[:12]}",
                                 "Start a new run on this version")
-        manifest = pd.read_parquet(directory / "manifest.parquet", columns=_COLUMNS)
+        there = pq.read_schema(directory / "manifest.parquet").names
+        manifest = pd.read_parquet(directory / "manifest.parquet", columns=[*_COLUMNS, *(c for c in _OPTIONAL if c in there)])
         pixels = np.load(directory / "pixels.npy")
         counts, classes = dict(about["counts"]), tuple(about["classes"])
     except FileNotFoundError as e:
@@ -78,8 +85,17 @@ def read_version(directory: Path, manifest_sha256: str) -> VersionData:
 
     order = np.argsort(samples["sample_id"].to_numpy(dtype=str), kind="stable")
     samples = samples.iloc[order].reset_index(drop=True)
+    votes = weight = None
+    chosen = manifest[included].iloc[order]
+    if "votes" in manifest and chosen["votes"].notna().all():
+        counts_of = [list(map(int, v.split(","))) for v in chosen["votes"]]
+        check(all(len(c) == len(classes) and min(c) >= 0 for c in counts_of), "a row's votes are not one count for each class")
+        votes = np.array(counts_of, np.int64)
+    if "weight" in manifest:
+        weight = chosen["weight"].to_numpy(np.float32)
+        check(bool((np.isfinite(weight) & (weight > 0)).all()), "a row's weight is not a number above 0")
     data = VersionData(directory.name, classes, samples, pixels[order],
-                       pd.Index(classes).get_indexer(samples["label"]).astype(np.int64))
+                       pd.Index(classes).get_indexer(samples["label"]).astype(np.int64), votes, weight)
     refuse_leaks(data, {split: data.rows(split) for split in SPLITS})
     return data
 

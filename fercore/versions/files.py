@@ -26,7 +26,7 @@ def _schema(recipe: dict[str, Any]) -> pa.Schema:
 
 
 def _columns(recipe: dict[str, Any]) -> tuple[str, ...]:
-    return COLUMNS + (_EDITED if recipe.get("transforms") else ())
+    return COLUMNS + (_EDITED if recipe.get("transforms") else ()) + (("votes",) if recipe.get("votes") else ())
 
 
 def manifest_sha256(rows: pd.DataFrame, recipe: dict[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from uuid_utils import uuid7
 
 from fercore.audit.transforms import transformed
+from fercore.curation import rules
 from fercore.domain import SPLITS, Permission, Person, image_id, slug
 from fercore.errors import BadInput, Conflict, NotAllowed
 from fercore.schemes import SCHEMES
@@ -22,7 +24,10 @@ def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
         NotAllowed: the actor may not freeze. BadInput: the recipe does not fit the data; nothing is written.
     """
     actor.require(Permission.FREEZE)
-    rows = apply(recipe, samples.table(store))
+    table_of_samples = samples.table(store)
+    if recipe.votes:
+        table_of_samples["votes"] = _votes(store, actor, recipe)
+    rows = apply(recipe, table_of_samples)
     pixels = samples.pixels(store, rows.loc[rows["exclusion"].isna(), "image_id"].tolist())
     if recipe.transforms:
         pixels = transformed(pixels, rows.loc[rows["exclusion"].isna(), "transform"].tolist())
@@ -45,6 +50,14 @@ def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
     table.insert(store, card["name"], actor, make, lambda: files.write(store.workspace.versions / card["version_id"], rows, pixels, card))
     files.write_state(store.workspace, card["version_id"], "frozen")
     return str(card["version_id"])
+
+
+def _votes(store: Store, actor: Person, recipe: Recipe) -> list[str]:
+    """Counts for the classes of the scheme, comma-separated, a text a sample in sample order; 0 for classes that FER+ does not ask for."""
+    held = rules.ballots(store, actor, "both")
+    place = {name: i for i, name in enumerate(rules.COLUMNS)}
+    counts = np.column_stack([held.counts[:, place[c]] if c in place else np.zeros(len(held.counts), np.int64) for c in SCHEMES[recipe.scheme].ids])
+    return [",".join(map(str, row)) for row in counts.tolist()]
 
 
 def submit(store: Store, actor: Person, version_id: str) -> None:

@@ -28,6 +28,7 @@ class Recipe(BaseModel):
         drop_conflicting: identical faces with different labels are all excluded.
         duplicates: `keep_one` of each group of identical faces, or `keep_all` in one split.
         split: `source` maps the source's own splits by `source_splits`; `ratios` draws stratified groups.
+        votes: the version carries how many people chose each class of the scheme, for training on soft labels.
         validation_share: share of the training groups that becomes val when no source split maps to it.
         seed: of every draw.
     """
@@ -48,6 +49,7 @@ class Recipe(BaseModel):
         "Training": "train", "PublicTest": "test", "PrivateTest": "test", "train": "train", "val": "val", "valid": "val", "validation": "val",
         "test": "test"}
     ratios: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    votes: bool = False
     validation_share: float = Field(default=0.1, gt=0, lt=0.5)
     seed: int = 0
 
@@ -80,12 +82,13 @@ def apply(recipe: Recipe, samples: pd.DataFrame) -> pd.DataFrame:
     """The manifest rows of a version.
 
     Args:
-        samples: columns of the `samples` view, with gone, exclude (a reason or None) and transform (an edit or None).
+        samples: columns of the `samples` view, with gone, exclude (a reason or None) and transform (an edit or None); with votes in the recipe also
+            votes (counts in class order, comma-separated).
 
     Returns:
         One row a sample of the chosen sources, sorted by sample_id: sample_id, image_id, source_id, source_row, given_label, label,
         split, duplicate_group, age_band, gender, flags, mean, exclusion (the first reason that applies; None = included); with transforms in the
-        recipe also transform (what is done to the pixels; None = nothing).
+        recipe also transform (what is done to the pixels; None = nothing), with votes also votes.
 
     Raises:
         BadInput: no row is left, a source is unknown, or a class of the scheme or a split would be empty.
@@ -143,6 +146,8 @@ def apply(recipe: Recipe, samples: pd.DataFrame) -> pd.DataFrame:
     if recipe.transforms:
         rows["transform"] = rows["transform"].where(left(), None)
         columns.append("transform")
+    if recipe.votes:
+        columns.append("votes")
     return rows[columns].astype(object).where(rows[columns].notna(), None)
 
 
