@@ -18,6 +18,7 @@ from fercore.curation import schemes as book
 from fercore.domain import SIDE, Filter, Person, Workspace
 from fercore.evaluation import Estimate
 from fercore.evaluation.record import record_finished
+from fercore.models import BACKBONES, MODELS
 from fercore.schemes import Scheme
 from fercore.store import Store, findings, labels, runs, samples, versions
 from fercore.store import sources as source_table
@@ -449,3 +450,17 @@ def funnel(store: Store, version: str | None = None) -> pd.DataFrame:
     """sample_id and exclusion (None = included) of every row under the default recipe, or as a version was made."""
     rows = manifest(store.workspace, version) if version else apply(Recipe(), samples.table(store))
     return rows[["sample_id", "exclusion"]]
+
+
+@reader(entries=1)
+def parameter_counts(store: Store) -> dict[str, int]:
+    """Model -> trainable parameters for 7 classes."""
+    return {name: spec.parameters(7) for name, spec in (MODELS | BACKBONES).items()}
+
+
+@reader()
+def architecture(store: Store, model: str) -> pd.DataFrame:
+    """The layers of a model for 7 classes."""
+    from fercore.models.network import architecture  # torch takes seconds: pages that do not need it open without
+
+    return architecture(model, 7)

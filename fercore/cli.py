@@ -31,7 +31,7 @@ from fercore.curation import schemes as scheme_book
 from fercore.domain import Person, Role, Workspace
 from fercore.errors import BadInput, FerError, NotAllowed, WorkspaceError
 from fercore.ingest import images
-from fercore.models import MODELS
+from fercore.models import BACKBONES, MODELS, spec_of
 from fercore.store import Store, labels, query_sealed
 from fercore.store import findings as finding_table
 from fercore.store import sources as source_table
@@ -556,9 +556,24 @@ def version_verify(version: str, workspace: Where = DEFAULT, as_json: AsJson = F
 
 
 @app.command()
-def models(as_json: AsJson = False) -> None:
-    """The model zoo with parameter counts for 7 classes."""
-    show(pd.DataFrame([{"model": m.name, "source": m.source, "input": m.input, "parameters": m.parameters(7)} for m in MODELS.values()]), as_json)
+def models(name: Annotated[str | None, typer.Argument(help="List the layers of this one; also your own, as package.module:function.")] = None,
+           classes: Annotated[int, typer.Option(min=2, help="Count parameters for this many classes.")] = 7, as_json: AsJson = False) -> None:
+    """The model zoo with trainable parameters, or the layers of one model."""
+    if name is None:
+        show(pd.DataFrame([{"model": m.name, "title": m.title, "source": m.source, "input": str(m.input), "parameters": m.parameters(classes),
+                            "reconstruction": m.reconstruction} for m in (MODELS | BACKBONES).values()]), as_json)
+        return
+    from fercore.models.network import architecture  # torch takes seconds: only the commands that need it load it
+
+    spec = spec_of(name)
+    layers = architecture(name, classes)
+    total = int(layers["parameters"].sum())
+    if as_json:
+        show({"model": name, "title": spec.title, "source": spec.source, "input": spec.input, "reconstruction": spec.reconstruction,
+              "notes": spec.notes, "options": spec.options, "classes": classes, "parameters": total, "layers": layers}, True)
+        return
+    show(layers, False)
+    say(f"{name}: {spec.source}; input {spec.input}; {total:,} trainable parameters for {classes} classes. {spec.notes}")
 
 
 @labelling.callback()

@@ -97,7 +97,7 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _fit_together(self) -> "RunConfig":
         if self.protocol != "ensemble" and (self.protocol == "k_fold") != (self.folds >= 2):
-            raise ValueError(f"{self.protocol} with folds={self.folds}; k_fold needs folds of 2 or more, hold_out and leaky folds=0")
+            raise ValueError(f"{self.protocol} with folds={self.folds}; k_fold needs folds of 2 or more, hold_out folds=0, leaky too")
         if self.zoom_min > self.zoom_max:
             raise ValueError(f"zoom_min={self.zoom_min:g} is above zoom_max={self.zoom_max:g}")
         if self.protocol == "leaky" and self.balance in ("none", "class_weights", "weighted_sampler"):
