@@ -16,7 +16,8 @@ st.title("Models")
 with st.spinner("Counting parameters", show_time=True):
     counts = cache.parameter_counts()
 st.dataframe(pd.DataFrame([{"model": m.name, "title": m.title, "parameters": counts[m.name], "input": str(m.input), "source": m.source,
-                            "": "reconstruction" * m.reconstruction} for m in KNOWN.values()]), hide_index=True, height=240, column_config=_PARAMETERS)
+                            "": "reconstruction" * m.reconstruction} for m in KNOWN.values()]), hide_index=True, height=240,
+             column_config=_PARAMETERS)
 st.caption("Trainable parameters for 7 classes. Input: channels, height and width, and how gray values 0-255 are scaled. Reconstruction: the "
            "source does not say enough to rebuild it exactly.")
 
@@ -27,5 +28,6 @@ st.markdown(f"**{counts[name]:,}** trainable parameters for 7 classes · input {
             + " · :orange-badge[reconstruction]" * spec.reconstruction)
 st.markdown(access.plain(spec.notes))
 if spec.options:
-    st.caption("A run may set " + ", ".join(f"`option.{o}` ({', '.join(map(str, v)) if isinstance(v, tuple) else v})" for o, v in spec.options.items()))
+    st.caption("A run may set " + ", ".join(f"`option.{o}` ({', '.join(map(str, v)) if isinstance(v, tuple) else v})"
+                                            for o, v in spec.options.items()))
 st.dataframe(cache.architecture(name), hide_index=True, column_config=_PARAMETERS)

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from fercore.errors import BadInput, NotFound
 from fercore.models import spec_of
-from fercore.training.sampling import Balance
 
+Balance = Literal["none", "class_weights", "weighted_sampler", "ros", "rus", "smote", "tomek", "smote_tomek", "smote_enn"]
 Protocol = Literal["hold_out", "k_fold", "leaky", "ensemble"]
 _Option = int | float | bool | str
 
