@@ -1,0 +1,98 @@
+"""A grid of runs as one table: what was varied, what each run reached, and what is left after averaging over seeds."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fercore.domain import Workspace
+from fercore.errors import FerError, NotFound
+from fercore.evaluation.estimate import Estimate, wilson
+from fercore.evaluation.metrics import accuracy, macro
+from fercore.evaluation.read import classes_of, predictions
+from fercore.models import spec_of
+from fercore.training.config import SETTINGS
+from fercore.training.rundir import Run, list_runs, read_metrics
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of a study.
+
+    Attributes:
+        varied: names of the settings that differ between its runs, and of what the varied networks are made of (channels, blocks, kernel).
+        rows: one row a run: run, state, `varied`, val_accuracy (of the kept epoch; the mean over folds), and for finished runs accuracy, macro_f1
+            (Estimate or None) and read ("test" or "out of fold").
+        cells: one row a combination of `varied` without the seed: n (finished runs), val_mean, val_sd, mean, sd (over seeds; NA for one).
+    """
+
+    name: str
+    varied: list[str]
+    rows: pd.DataFrame
+    cells: pd.DataFrame
+
+
+def studies(workspace: Workspace) -> list[str]:
+    """Names of all studies, the newest first."""
+    return list(dict.fromkeys(r.config.study for r in list_runs(workspace.runs) if r.config and r.config.study))
+
+
+def study(workspace: Workspace, name: str) -> Study:
+    """Raises: NotFound: no run belongs to a study of this name."""
+    runs = [r for r in list_runs(workspace.runs) if r.config and r.config.study == name][::-1]
+    if not runs:
+        raise NotFound("No such study", repr(name), f"Choose one of {', '.join(studies(workspace)) or 'none yet'}")
+    settings = pd.DataFrame([_settings(run) for run in runs])
+    varied = [str(c) for c in settings if settings[c].map(str).nunique() > 1]
+    rows = pd.concat([settings[varied], pd.DataFrame([_reached(workspace, run) for run in runs])], axis=1)
+    by = [c for c in varied if c != "seed"]
+    done = rows[rows["state"] == "finished"].assign(value=lambda d: d["accuracy"].map(lambda e: e.value if e else np.nan).astype(float))
+    groups = done.groupby(by, sort=False, dropna=False) if by else done.groupby(lambda _: "all runs")
+    cells = groups.agg(n=("value", "size"), val_mean=("val_accuracy", "mean"), val_sd=("val_accuracy", "std"), mean=("value", "mean"),
+                       sd=("value", "std")).reset_index(drop=not by)
+    return Study(name, varied, rows, cells)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    assert run.config is not None
+    spec = spec_of(run.config.model)
+    return {**{k: getattr(run.config, k) for k in SETTINGS}, **{k: v for k, v in spec.settings.items() if isinstance(v, int | float | str)}}
+
+
+def _reached(workspace: Workspace, run: Run) -> dict[str, Any]:
+    """What a run has to show; a finished run whose files cannot be read shows why."""
+    epochs = pd.DataFrame(read_metrics(run.path))
+    kept = epochs[epochs["best"]].groupby("fold")["val_accuracy"].last() if len(epochs) else pd.Series(dtype=float)
+    out: dict[str, Any] = {"run": run.run_id, "state": run.status.state, "val_accuracy": float(kept.mean()) if len(kept) else np.nan,
+                           "accuracy": None, "macro_f1": None, "read": "", "note": run.status.error.title if run.status.error else ""}
+    if run.status.state == "finished":
+        try:
+            frame = predictions(workspace, run.run_id)
+        except FerError as error:
+            return out | {"note": str(error)}
+        out |= {"accuracy": accuracy(frame), "macro_f1": macro(frame, classes_of(frame), draws=200)["macro_f1"],
+                "read": "out of fold" if run.config and run.config.folds else "test"}
+    return out
+
+
+def factors(found: Study) -> list[str]:
+    """What the pair plots are drawn over: the varied numbers and names of few values, without the seed and the model's name where its parts vary."""
+    parts = [c for c in found.varied if c not in ("seed", "model") and found.rows[c].map(str).nunique() <= 12]
+    return parts or [c for c in found.varied if c == "model"]
+
+
+def pair(found: Study, across: str, lines: str | None) -> pd.DataFrame:
+    """Mean accuracy of the finished runs by `across` and, unless None, `lines`: columns across, line, mean, low, high, runs, n.
+
+    The interval is Wilson's on the faces of one run around the mean over runs; runs share their test faces, so more runs make it no narrower.
+    """
+    done = found.rows[found.rows["accuracy"].notna()]
+    keys = [across, *([lines] if lines else [])]
+    out = []
+    for key, part in done.groupby(keys, sort=True):
+        estimates: list[Estimate] = part["accuracy"].tolist()
+        mean, n = float(np.mean([e.value for e in estimates if e.value is not None])), min(e.n for e in estimates)
+        low, high = wilson(mean, n)
+        out.append({"across": key[0], "line": str(key[1]) if lines else "", "mean": mean, "low": low, "high": high, "runs": len(part), "n": n})
+    return pd.DataFrame(out, columns=["across", "line", "mean", "low", "high", "runs", "n"])
