@@ -135,7 +135,13 @@ class Trainer:
 
     def load_last(self) -> dict[str, Any] | None:
         path = self.run_dir / "last.ckpt"
-        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        except OSError:
+            raise
+        except Exception as e:  # torch has no error of its own for a damaged file
+            raise TrainingError("The checkpoint cannot be read", f"{path}: {type(e).__name__}: {str(e).partition(chr(10))[0]}",
+                                "Start a new run with the same settings; or delete last.ckpt and resume, and this run starts over") from e
 
     def _new_model(self) -> nn.Module:
         return build(self.config.model, len(self.data.classes)).to(self.device)

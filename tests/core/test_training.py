@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -223,6 +224,32 @@ def test_a_loss_that_is_no_number_fails_the_run(workspace: Workspace) -> None:
     assert status.state == "failed" and status.error and status.error.title == "The loss is no longer a number"
     assert "nan" in status.error.detail and "learning_rate" in status.error.remedy
     assert not (run_dir / "predictions.parquet").exists() and status.test_reads == 0
+
+
+class Planted:
+    """What a checkpoint from elsewhere may hold: unpickling it runs code."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, ("planted",)
+
+
+def test_a_damaged_checkpoint_fails_the_run_and_runs_no_code(workspace: Workspace, finished: Path, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = (finished / "last.ckpt").read_bytes()
+    planted = tmp_path / "planted.ckpt"
+    torch.save(Planted(), planted)
+    for n, damaged in enumerate((b"", b"no checkpoint", whole[:len(whole) // 2], whole[:-1], planted.read_bytes(), pickle.dumps(Planted()))):
+        run_dir = workspace.runs / f"damaged-{n}"
+        run_dir.mkdir()
+        write_model(run_dir / "config.json", run_config(HOLD_OUT))
+        (run_dir / "last.ckpt").write_bytes(damaged)
+        assert run(run_dir) == "failed"
+        error = read_status(run_dir).error
+        assert error and error.title == "The checkpoint cannot be read", (n, error)
+        assert "last.ckpt" in error.detail and "Start a new run" in error.remedy
+        assert (run_dir / "last.ckpt").read_bytes() == damaged and not (run_dir / "predictions.parquet").exists()
+    assert not (tmp_path / "planted").exists()
 
 
 def test_an_unexpected_error_keeps_its_traceback_in_the_log_only(workspace: Workspace) -> None:
