@@ -44,7 +44,10 @@ def train(report: Report, config: RunConfig) -> None:
     folds = k_folds(data, config.folds, config.seed) if config.protocol == "k_fold" else [hold_out(data)]
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     torch.use_deterministic_algorithms(True, warn_only=True)  # some layers have no deterministic form on a GPU: warned in log.txt
-    trainer = Trainer(report, config, data, folds, pick_device(config.device))
+    device = pick_device(config.device, report.slot)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # whose random state is saved
+    trainer = Trainer(report, config, data, folds, device)
     last = trainer.load_last()
     cut_metrics(report.run_dir, *((last["fold"], last["epoch"]) if last else (-1, 0)))
     for fold in folds[last["fold"] if last else 0:]:
@@ -57,13 +60,18 @@ def train(report: Report, config: RunConfig) -> None:
     report.note(report.status.progress.model_copy(update={"fraction": 1.0, "eta_s": 0.0}))
 
 
-def pick_device(wanted: str) -> torch.device:
-    """`wanted`, or for "auto" the first of cuda, mps and cpu that is there. Raises: TrainingError: it is not there."""
+def pick_device(wanted: str, slot: int = 0) -> torch.device:
+    """`wanted`, or for "auto" the first of cuda, mps and cpu that is there; of several CUDA devices that of the slot.
+
+    Raises:
+        TrainingError: it is not there.
+    """
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     there = [name for name, usable in found.items() if usable]
     if wanted not in ("auto", *there):
         raise TrainingError(f"No {wanted} device", f"This machine has {', '.join(there)}", "Start the run with device=auto")
-    return torch.device(there[0] if wanted == "auto" else wanted)
+    name = there[0] if wanted == "auto" else wanted
+    return torch.device(name, slot % torch.cuda.device_count()) if name == "cuda" else torch.device(name)
 
 
 class Trainer:

@@ -20,6 +20,7 @@ from fercore.schemes import FER7
 from fercore.training.config import RunConfig, run_config
 from fercore.training.data import VersionData, read_version
 from fercore.training.folds import k_folds
+from fercore.training.loop import pick_device
 from fercore.training.rundir import Status, list_runs, read_metrics, read_status, write_model
 from fercore.training.worker import run
 from tests.core.version_files import SHA, make_version, write_version
@@ -250,6 +251,14 @@ def test_a_damaged_checkpoint_fails_the_run_and_runs_no_code(workspace: Workspac
         assert "last.ckpt" in error.detail and "Start a new run" in error.remedy
         assert (run_dir / "last.ckpt").read_bytes() == damaged and not (run_dir / "predictions.parquet").exists()
     assert not (tmp_path / "planted").exists()
+
+
+def test_every_slot_has_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_device("cpu", 3) == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(pick_device(wanted, slot)) for wanted, slot in (("auto", 0), ("auto", 1), ("cuda", 2), ("cpu", 1))] == [
+        "cuda:0", "cuda:1", "cuda:0", "cpu"]
 
 
 def test_an_unexpected_error_keeps_its_traceback_in_the_log_only(workspace: Workspace) -> None:
