@@ -31,6 +31,7 @@ class Progress(BaseModel):
     images_per_s: float = 0.0
     eta_s: float | None = None
     fraction: float = 0.0
+    memory_mb: float | None = None  # most device memory in use so far; null where the device does not say
 
 
 class ErrorText(BaseModel):
