@@ -1,32 +1,28 @@
-"""Start, watch, cancel and resume worker processes. The queue is local: workers of one workspace train one after another."""
+"""Start, watch, cancel and resume runs. See `fercore.training.queue` for who trains when."""
 
 import hashlib
 import json
 import os
 import secrets
-import subprocess
-import sys
-import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from fercore.domain import Permission, Person, Workspace
 from fercore.errors import BadInput, Conflict, NotFound
-from fercore.training import rundir
+from fercore.training import queue, rundir
 from fercore.training.config import RunConfig
-from fercore.training.rundir import Run, Status, has_worker, read_status, write_model
+from fercore.training.queue import in_order
+from fercore.training.rundir import Run, Status, has_worker, read_status, utc_now, write_model
 from fercore.versions.files import state
 
 ENDED = ("finished", "failed", "cancelled", "dead")
-# What a worker gets of the environment: enough to find Python, its libraries and the device; no tokens and no passwords.
-_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT")
-_KEPT_PREFIXES = ("LC_", "PYTHON", "OMP_", "MKL_", "CUDA_", "CUBLAS_", "NVIDIA_", "TORCH_", "PYTORCH_")
 
 
 def start(workspace: Workspace, config: RunConfig, actor: Person) -> str:
-    """Queue a run and start its worker. Returns the run id.
+    """Queue a run; its worker starts as soon as a device is free. Returns the run id.
 
     `config` needs no identity fields, and whether the run is exploratory is decided here, by the version's state. A given
     manifest_sha256 is kept, so that the worker refuses another version.
@@ -48,18 +44,32 @@ def start(workspace: Workspace, config: RunConfig, actor: Person) -> str:
     write_model(half_made / "config.json", config)
     write_model(half_made / "status.json", Status(state="queued", heartbeat=time.time(), queued_at=time.time()))
     half_made.rename(run_dir)  # readers see a whole run or none; fails rather than take over a run made meanwhile
-    _spawn(run_dir)
+    queue.push(workspace.runs)
     return run_dir.name
 
 
 def status(workspace: Workspace, run_id: str) -> Status:
     """Raises: NotFound: no such run. BadInput: its status cannot be read."""
-    return read_status(_run_dir(workspace, run_id))
+    now = read_status(_run_dir(workspace, run_id))
+    if now.state == "queued":
+        _nudge(workspace)
+    elif now.state == "dead":
+        list_runs(workspace)  # it could not start the next one itself
+    return now
 
 
 def list_runs(workspace: Workspace) -> list[Run]:
     """All runs, newest first."""
-    return rundir.list_runs(workspace.runs)
+    found = rundir.list_runs(workspace.runs)
+    if any(run.status.state == "queued" for run in found):
+        _nudge(workspace)
+    return found
+
+
+def place_in_queue(workspace: Workspace, run_id: str) -> int:
+    """1 for the waiting run that starts next; 0 for a run that does not wait. Raises: NotFound: no such run."""
+    run_dir = _run_dir(workspace, run_id)
+    return next((place for place, run in enumerate(in_order(rundir.list_runs(workspace.runs)), 1) if run.path == run_dir), 0)
 
 
 def wait(workspace: Workspace, run_id: str, timeout_s: float | None = None, poll_s: float = 0.2) -> Status:
@@ -71,7 +81,7 @@ def wait(workspace: Workspace, run_id: str, timeout_s: float | None = None, poll
 
 
 def cancel(workspace: Workspace, run_id: str, actor: Person) -> None:
-    """Ask the worker to stop; it does at its next step, or while it waits. `wait` for the end.
+    """Ask the worker to stop; it does at its next step, `wait` for the end. A run without a worker yet is cancelled at once.
 
     Raises:
         NotAllowed: the actor may not train.
@@ -79,9 +89,15 @@ def cancel(workspace: Workspace, run_id: str, actor: Person) -> None:
         Conflict: the run has ended.
     """
     actor.require(Permission.TRAIN)
-    if (state := status(workspace, run_id).state) in ENDED:
-        raise Conflict("The run has ended", f"{run_id} is {state}", "Nothing needs to be cancelled")
-    (_run_dir(workspace, run_id) / "cancel").touch()
+    run_dir = _run_dir(workspace, run_id)
+    with queue.guard(workspace.runs):
+        before = read_status(run_dir)
+        if before.state in ENDED:
+            raise Conflict("The run has ended", f"{run_id} is {before.state}", "Nothing needs to be cancelled")
+        if before.state == "queued" and not has_worker(run_dir):
+            write_model(run_dir / "status.json", before.model_copy(update={"state": "cancelled", "finished_at": utc_now()}))
+        else:
+            (run_dir / "cancel").touch()
 
 
 def resume(workspace: Workspace, run_id: str, actor: Person) -> None:
@@ -94,21 +110,28 @@ def resume(workspace: Workspace, run_id: str, actor: Person) -> None:
     """
     actor.require(Permission.TRAIN)
     run_dir = _run_dir(workspace, run_id)
-    before = read_status(run_dir)
-    gone = before.state == "running" and not has_worker(run_dir)  # killed so lately that its heartbeat is still fresh
-    if before.state not in ("failed", "cancelled", "dead") and not gone:
-        raise Conflict("The run cannot be resumed", f"{run_id} is {before.state}",
-                       "Start a new run" if before.state == "finished" else "Wait for it, or cancel it first")
-    (run_dir / "cancel").unlink(missing_ok=True)
-    write_model(run_dir / "status.json", before.model_copy(update={
-        "state": "queued", "pid": None, "heartbeat": time.time(), "queued_at": time.time(), "error": None, "finished_at": None}))
-    _spawn(run_dir)
+    with queue.guard(workspace.runs):
+        before = read_status(run_dir)
+        gone = before.state == "running" and not has_worker(run_dir)  # killed so lately that its heartbeat is still fresh
+        if before.state not in ("failed", "cancelled", "dead") and not gone:
+            raise Conflict("The run cannot be resumed", f"{run_id} is {before.state}",
+                           "Start a new run" if before.state == "finished" else "Wait for it, or cancel it first")
+        (run_dir / "cancel").unlink(missing_ok=True)
+        write_model(run_dir / "status.json", before.model_copy(update={
+            "state": "queued", "pid": None, "heartbeat": time.time(), "queued_at": time.time(), "error": None, "finished_at": None}))
+    queue.push(workspace.runs)
 
 
 def code_version() -> str:
     """Release of fercore and a hash over the sources that decide a run's result."""
     sources = sorted(path for folder in ("models", "training") for path in (Path(__file__).parent / folder).glob("*.py"))
     return f"{version('fercore')}+{hashlib.sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()[:12]}"
+
+
+def _nudge(workspace: Workspace) -> None:
+    with suppress(OSError):  # whoever only looks neither waits nor fails for the queue's sake
+        if queue.LocalLauncher(workspace.runs).room():
+            queue.push(workspace.runs, timeout_s=0)
 
 
 def _run_dir(workspace: Workspace, run_id: str) -> Path:
@@ -135,10 +158,3 @@ def _manifest_sha256(workspace: Workspace, version_id: str) -> str:
     except (ValueError, KeyError) as e:
         raise BadInput("The version cannot be read", f"{path}: {type(e).__name__}: {e}", "Build the version again") from e
 
-
-def _spawn(run_dir: Path) -> None:
-    kept = {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith(_KEPT_PREFIXES)}
-    with (run_dir / "log.txt").open("a") as log:
-        process = subprocess.Popen([sys.executable, "-m", "fercore.training", str(run_dir.resolve())], stdin=subprocess.DEVNULL,
-                                   stdout=log, stderr=log, env=kept, start_new_session=True)
-    threading.Thread(target=process.wait, daemon=True).start()  # takes the ended child off the process table

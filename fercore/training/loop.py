@@ -56,19 +56,26 @@ def train(report: Report, config: RunConfig) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     torch.use_deterministic_algorithms(True, warn_only=True)  # some layers have no deterministic form on a GPU: warned in log.txt
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing changes on a CPU
-    trainer = Trainer(report, config, data, pick_device(config.device))
+    device = pick_device(config.device, report.slot)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # whose random state is saved
     with _memory_errors(config):
-        trainer.run()
+        Trainer(report, config, data, device).run()
     report.note(report.status.progress.model_copy(update={"fraction": 1.0, "eta_s": 0.0}))
 
 
-def pick_device(wanted: str) -> torch.device:
-    """`wanted`, or for "auto" the first of cuda, mps and cpu that is there. Raises: TrainingError: it is not there."""
+def pick_device(wanted: str, slot: int = 0) -> torch.device:
+    """`wanted`, or for "auto" the first of cuda, mps and cpu that is there; of several CUDA devices that of the slot.
+
+    Raises:
+        TrainingError: it is not there.
+    """
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     there = [name for name, usable in found.items() if usable]
     if wanted not in ("auto", *there):
         raise TrainingError(f"No {wanted} device", f"This machine has {', '.join(there)}", "Start the run with device=auto")
-    return torch.device(there[0] if wanted == "auto" else wanted)
+    name = there[0] if wanted == "auto" else wanted
+    return torch.device(name, slot % torch.cuda.device_count()) if name == "cuda" else torch.device(name)
 
 
 @contextmanager
@@ -245,7 +252,13 @@ class Trainer:
 
     def _last(self) -> dict[str, Any] | None:
         path = self.run_dir / "last.ckpt"
-        return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        except OSError:
+            raise
+        except Exception as e:  # torch has no error of its own for a damaged file
+            raise TrainingError("The checkpoint cannot be read", f"{path}: {type(e).__name__}: {str(e).partition(chr(10))[0]}",
+                                "Start a new run with the same settings; or delete last.ckpt and resume, and this run starts over") from e
 
     def _new_model(self) -> nn.Module:
         return prepared(build(self.config.model, len(self.data.classes), self.config.option), self.device)

@@ -1,5 +1,6 @@
 """The files of a run directory: read by anybody at any time, so every file but the append-only ones is replaced whole."""
 
+import fcntl
 import json
 import os
 import time
@@ -10,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal, TypedDict
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fercore.errors import BadInput, NotFound
@@ -43,7 +43,10 @@ class ErrorText(BaseModel):
 
 
 class Status(BaseModel):
-    """status.json. Times are Unix seconds (heartbeat, queued_at) or ISO 8601 UTC (started_at, finished_at)."""
+    """status.json. Times are Unix seconds (heartbeat, queued_at) or ISO 8601 UTC (started_at, finished_at).
+
+    A queued run without a process id waits for `queue.push`; one with it was started by hand and waits by itself.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -135,24 +138,44 @@ def read_status(run_dir: Path, stale_s: float = STALE_S) -> Status:
     except ValidationError as e:
         raise BadInput("The run's status cannot be read", f"{path}: {e.errors()[0]['msg']}", "Resume the run") from e
     silent = time.time() - status.heartbeat
-    if status.state not in ("queued", "running") or silent < stale_s or has_worker(run_dir):
+    waits = status.state == "queued" and status.pid is None
+    if waits or status.state not in ("queued", "running") or silent < stale_s or has_worker(run_dir):
         return status
     return status.model_copy(update={"state": "dead", "error": ErrorText(
         title="The worker is gone", detail=f"It was {status.state}, its last sign of life is {silent:.0f} s old; see log.txt",
         remedy="Resume the run; it continues after the last complete epoch")})
 
 
-def worker_lock(run_dir: Path, timeout_s: float) -> FileLock:
-    """The lock a worker holds as long as it lives: the system frees it with the process, and a process id may be used again."""
-    return FileLock(run_dir / ".worker.lock", timeout=timeout_s)
+def lock(path: Path) -> BinaryIO:
+    """A file whose lock is held as long as it, or a copy a child process got of it, is open: the system frees it with the last process.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+    """
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def is_locked(path: Path) -> bool:
+    try:
+        with lock(path):
+            return False
+    except BlockingIOError:
+        return True
+
+
+def worker_lock(run_dir: Path) -> Path:
+    """What a worker locks as long as it lives; unlike a process id it cannot be somebody else's by now."""
+    return run_dir / ".worker.lock"
 
 
 def has_worker(run_dir: Path) -> bool:
-    try:
-        with worker_lock(run_dir, 0):
-            return False
-    except Timeout:
-        return True
+    return is_locked(worker_lock(run_dir))
 
 
 def read_metrics(run_dir: Path) -> list[Epoch]:

@@ -1,20 +1,18 @@
-"""One worker's life: take the run, wait for the device, train, and say how it ended."""
+"""One worker's life: take the run and a slot, train, say how it ended, and start the next one."""
 
 import errno
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-from filelock import FileLock, Timeout
+from typing import BinaryIO, Self
 
 from fercore.errors import Conflict, FerError
-from fercore.training import rundir
+from fercore.training import queue, rundir
 from fercore.training.rundir import ErrorText, Progress, State, Status, utc_now
 
 log = logging.getLogger("fercore.training")
@@ -30,9 +28,11 @@ class Report:
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
+        self.slot = 0  # on cuda:slot
         before = Status(state="queued", queued_at=time.time())
-        if (run_dir / "status.json").exists():  # a run started by hand has none
-            before = rundir.read_status(run_dir, float("inf"))
+        with queue.guard(run_dir.parent):  # whoever started this worker has written the status by then
+            if (run_dir / "status.json").exists():  # a run started by hand has none
+                before = rundir.read_status(run_dir, float("inf"))
         self.status = before.model_copy(update={"pid": os.getpid()})
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -43,8 +43,7 @@ class Report:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._stop_beating()
 
     def set(self, **changes: object) -> None:
         """Change the status and write it now."""
@@ -59,6 +58,7 @@ class Report:
 
     def end(self, state: State, error: ErrorText | None = None) -> None:
         log.info("%s%s", state, f": {error.title}. {error.detail}" if error else "")
+        self._stop_beating()  # a late heartbeat could overwrite the status of a run that is queued again at once
         try:
             self.set(state=state, error=error, finished_at=utc_now())
         except OSError:
@@ -69,6 +69,10 @@ class Report:
         if (self.run_dir / "cancel").exists():
             raise Cancelled
 
+    def _stop_beating(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
     def _beat(self) -> None:
         while not self._stop.wait(rundir.HEARTBEAT_S):
             try:
@@ -77,38 +81,29 @@ class Report:
                 log.warning("no heartbeat could be written", exc_info=True)
 
 
-@contextmanager
-def device_turn(report: Report) -> Iterator[None]:
-    """Hold the device; wait in state 'queued' until no run that was queued earlier still waits and nobody trains.
+def wait_for_slot(report: Report) -> tuple[int, BinaryIO]:
+    """Wait in the queue like the others; the number and the lock of the slot.
 
     Raises:
         Cancelled: cancelled while waiting.
     """
-    runs, mine = report.run_dir.parent, (report.status.queued_at, report.run_dir.name)
-    lock = FileLock(runs / ".device.lock", timeout=0)
-
-    def taken() -> bool:
-        waiting = [(r.status.queued_at, r.run_id) for r in rundir.list_runs(runs) if r.status.state == "queued"]
-        if mine > min(waiting, default=mine):
-            return False
-        try:
-            lock.acquire()
-        except Timeout:
-            return False
-        return True
-
-    while not taken():
+    runs = report.run_dir.parent
+    launcher = queue.LocalLauncher(runs)
+    while True:
         report.stop_if_cancelled()
+        with queue.guard(runs), suppress(BlockingIOError):
+            if (room := launcher.room()) and report.run_dir in [run.path for run in queue.in_order(rundir.list_runs(runs))[:room]]:
+                return launcher.take_slot()
         time.sleep(QUEUE_POLL_S)
-    try:
-        report.set(state="running", started_at=report.status.started_at or utc_now(), finished_at=None, error=None)
-        yield
-    finally:
-        lock.release()
 
 
-def run(run_dir: Path) -> State:
-    """Train the run in `run_dir` to its end, whatever that is; the end is in status.json and returned.
+def run(run_dir: Path, slot: int | None = None, locks: Iterable[BinaryIO] = ()) -> State:
+    """Train the run in `run_dir` to its end, whatever that is; the end is in status.json and returned. Then start the next ones.
+
+    Args:
+        run_dir: where config.json is.
+        slot: the slot that a launcher took for it; None: it waits for one.
+        locks: those of the slot and the run, locked; without a slot they are taken here.
 
     Raises:
         Conflict: another worker has the run.
@@ -118,24 +113,39 @@ def run(run_dir: Path) -> State:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
-        with rundir.worker_lock(run_dir, timeout_s=10), Report(run_dir) as report:  # a cancelled worker leaves in a moment
-            _guarded(report)
-            return report.status.state
-    except Timeout as e:
-        raise Conflict("The run has a worker already", str(run_dir), "Wait for it, or cancel it") from e
+        with ExitStack() as held:
+            for file in locks if slot is not None else [_take(run_dir)]:
+                held.enter_context(file)
+            with Report(run_dir) as report:
+                _guarded(report, slot, held)
+        # Not before the locks are free, and not after a first status that could not be written: the next one would fare no better.
+        queue.push(run_dir.parent)
+        return report.status.state
     finally:
         log.removeHandler(handler)
         handler.close()
 
 
-def _guarded(report: Report) -> None:
+def _take(run_dir: Path) -> BinaryIO:
+    try:
+        with queue.guard(run_dir.parent):
+            return rundir.lock(rundir.worker_lock(run_dir))
+    except BlockingIOError as e:
+        raise Conflict("The run has a worker already", str(run_dir), "Wait for it, or cancel it") from e
+
+
+def _guarded(report: Report, slot: int | None, held: ExitStack) -> None:
     try:
         config = rundir.read_config(report.run_dir)
-        with device_turn(report):
-            from fercore.training.loop import train  # torch is loaded after the wait: a queued worker stays small
+        if slot is None:
+            slot, lock = wait_for_slot(report)
+            held.enter_context(lock)
+        report.slot = slot
+        report.set(state="running", started_at=report.status.started_at or utc_now(), finished_at=None, error=None)
+        from fercore.training.loop import train  # torch is loaded after the wait: a run that waits by itself stays small
 
-            train(report, config)
-            report.end("finished")
+        train(report, config)
+        report.end("finished")
     except Cancelled:
         report.end("cancelled")
     except FerError as e:

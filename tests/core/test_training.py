@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from fercore.schemes import FER7
 from fercore.training.config import RunConfig, run_config
 from fercore.training.data import VersionData, read_version
 from fercore.training.folds import k_folds
+from fercore.training.loop import pick_device
 from fercore.training.rundir import Status, list_runs, read_metrics, read_status, write_model
 from fercore.training.worker import run
 from tests.core.version_files import SHA, make_version, write_version
@@ -223,6 +225,40 @@ def test_a_loss_that_is_no_number_fails_the_run(workspace: Workspace) -> None:
     assert status.state == "failed" and status.error and status.error.title == "The loss is no longer a number"
     assert "nan" in status.error.detail and "learning_rate" in status.error.remedy
     assert not (run_dir / "predictions.parquet").exists() and status.test_reads == 0
+
+
+class Planted:
+    """What a checkpoint from elsewhere may hold: unpickling it runs code."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, ("planted",)
+
+
+def test_a_damaged_checkpoint_fails_the_run_and_runs_no_code(workspace: Workspace, finished: Path, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = (finished / "last.ckpt").read_bytes()
+    planted = tmp_path / "planted.ckpt"
+    torch.save(Planted(), planted)
+    for n, damaged in enumerate((b"", b"no checkpoint", whole[:len(whole) // 2], whole[:-1], planted.read_bytes(), pickle.dumps(Planted()))):
+        run_dir = workspace.runs / f"damaged-{n}"
+        run_dir.mkdir()
+        write_model(run_dir / "config.json", run_config(HOLD_OUT))
+        (run_dir / "last.ckpt").write_bytes(damaged)
+        assert run(run_dir) == "failed"
+        error = read_status(run_dir).error
+        assert error and error.title == "The checkpoint cannot be read", (n, error)
+        assert "last.ckpt" in error.detail and "Start a new run" in error.remedy
+        assert (run_dir / "last.ckpt").read_bytes() == damaged and not (run_dir / "predictions.parquet").exists()
+    assert not (tmp_path / "planted").exists()
+
+
+def test_every_slot_has_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_device("cpu", 3) == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(pick_device(wanted, slot)) for wanted, slot in (("auto", 0), ("auto", 1), ("cuda", 2), ("cpu", 1))] == [
+        "cuda:0", "cuda:1", "cuda:0", "cpu"]
 
 
 def test_an_unexpected_error_keeps_its_traceback_in_the_log_only(workspace: Workspace) -> None:
