@@ -87,6 +87,35 @@ def curves(epochs: pd.DataFrame, quantity: str, title: str) -> go.Figure:
     return figure
 
 
+GROUPS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F8A99")  # of what is no class
+
+
+def compared_curves(epochs: dict[str, pd.DataFrame], quantity: str) -> go.Figure:
+    """Validation `quantity` by epoch, a line a run; the mean over folds."""
+    figure = go.Figure()
+    for (run, part), colour in zip(epochs.items(), cycle(GROUPS), strict=False):
+        mean = part.groupby("epoch")[f"val_{quantity}"].mean()
+        figure.add_scatter(x=mean.index, y=mean, mode="lines+markers", name=run, line={"color": colour, "width": 2}, marker_size=5,
+                           hovertemplate=f"{run}, epoch %{{x}}: %{{y:.3f}}<extra></extra>")
+    figure.update_xaxes(title="epoch", tickangle=0)
+    figure.update_yaxes(title=f"validation {quantity}", rangemode="tozero", tickformat=".0%" if quantity == "accuracy" else None)
+    return figure
+
+
+def pairs(points: pd.DataFrame, across: str, lines: str | None) -> go.Figure:
+    """Mean accuracy in percent by one varied setting, a line for each value of another. Columns: across, line, mean, low, high, runs, n."""
+    figure = go.Figure()
+    for (value, part), colour in zip(points.groupby("line", sort=False), cycle(GROUPS), strict=False):
+        figure.add_scatter(x=part["across"].map(str), y=100 * part["mean"], mode="lines+markers", name=f"{lines} {value}" if lines else "",
+                           showlegend=bool(lines), line={"color": colour, "width": 1.5}, marker_size=8, customdata=part[["runs", "n"]],
+                           error_y={"type": "data", "symmetric": False, "array": 100 * (part["high"] - part["mean"]),
+                                    "arrayminus": 100 * (part["mean"] - part["low"]), "thickness": 1.4},
+                           hovertemplate=f"{across} %{{x}}: %{{y:.1f}} %, %{{customdata[0]}} runs, n = %{{customdata[1]:,}}<extra></extra>")
+    figure.update_xaxes(title=across, type="category")
+    figure.update_yaxes(title="accuracy", ticksuffix=" %")
+    return figure
+
+
 def whiskers(names: list[str], estimates: list[Estimate], colours: list[str], title: str) -> go.Figure:
     """Points with interval whiskers, in percent, one a group; every estimate must have a value."""
     values, lows, highs = (np.array([getattr(e, part) * 100 for e in estimates]) for part in ("value", "low", "high"))

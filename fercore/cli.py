@@ -5,20 +5,24 @@ import getpass
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 import typer
+import yaml
 from tqdm import tqdm
 
 from fercore import accounts, evaluation, ingest, jobs, people, schemes, versions
@@ -36,7 +40,8 @@ from fercore.store import Store, labels, query_sealed
 from fercore.store import findings as finding_table
 from fercore.store import sources as source_table
 from fercore.store import versions as version_table
-from fercore.training.config import run_config
+from fercore.training.config import SETTINGS, run_config
+from fercore.training.presets import PRESETS, settings_of
 from fercore.training.rundir import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -617,32 +622,113 @@ def schemes_map(source: str, target: str, file: Annotated[Path, typer.Argument(h
 
 
 @app.command()
-def train(model: Annotated[str, typer.Argument(help="A model, or a YAML / JSON file of settings.")],
+def train(what: Annotated[str, typer.Argument(metavar="PRESET_OR_CONFIG", help="A preset (see 'fercore presets'), a model of the zoo, your own as "
+                                              "package.module:function, or a YAML / JSON file of settings.")],
           version: Annotated[str, typer.Option(help="The dataset version.")],
-          set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, repeatable.")] = None,
+          set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, repeatable; option.KEY=VALUE is for the network.")] = None,
+          grid: Annotated[list[str] | None, typer.Option("--grid", help="key=A,B,C, repeatable: a run for every combination, as one study.")] = None,
+          study: Annotated[str, typer.Option(help="Name of the study of --grid; runs that it has already are not started again.")] = "",
           folds: Annotated[int, typer.Option(help="K grouped folds over train and val; 0 = hold-out.")] = 0,
+          exploratory: Annotated[bool, typer.Option("--exploratory", help="Also on a version that nobody approved; the run is marked.")] = False,
           wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
+          minutes: Annotated[float | None, typer.Option(help="With --wait: stop after so long; 'runs resume' goes on after the last epoch.")] = None,
           workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
     """Train on a version in a worker process; works while the dashboard is open."""
     place = Workspace(workspace)
-    if versions.state(place, version) != "approved":
-        say(f"{version} is not approved: the run is marked exploratory")
-    settings: dict[str, object] = {"model": model}
-    if model.endswith((".yaml", ".yml", ".json")):
-        settings = ingest.read_mapping(Path(model))
-    settings |= {"version_id": version}
+    settings = _settings_of(what) | {"version_id": version, "exploratory": exploratory}
     if folds:
         settings |= {"protocol": "k_fold", "folds": folds}
-    run_id = jobs.start(place, run_config(settings, set_ or []), local_lead())
-    say(f"started {run_id}")
-    if wait:
-        _follow(place, run_id)
-    show({"run": run_id, "state": jobs.status(place, run_id).state}, as_json)
+    if bool(grid) != bool(study):
+        raise BadInput("A study needs a name and a grid", "Only one of --study and --grid is given", "Give both, or neither")
+    configs = [run_config(settings, [*(set_ or []), *choice]) for choice in _choices(grid or [])]
+    if study:
+        started = jobs.start_study(place, study, configs, local_lead(), own_code=True)
+        say(f"{len(started)} runs queued" + (f", {len(configs) - len(started)} are here already" if len(started) < len(configs) else ""))
+    else:
+        started = [jobs.start(place, configs[0], local_lead(), own_code=True)]
+        say(f"started {started[0]}")
+    for run_id in started if wait else ():
+        _follow(place, run_id, minutes, local_lead())
+    states = [{"run": run_id, "state": jobs.status(place, run_id).state} for run_id in started]
+    show(pd.DataFrame(states) if study else states[0], as_json)
 
 
-def _follow(place: Workspace, run_id: str) -> None:
+def _settings_of(what: str) -> dict[str, object]:
+    """Settings by a file, a preset or a model."""
+    if what.endswith((".yaml", ".yml", ".json")):
+        given = dict(ingest.read_mapping(Path(what)))
+        return (settings_of(str(given.pop("preset"))) if "preset" in given else {}) | given
+    return {"model": what} if ":" in what or what in BACKBONES else settings_of(what)
+
+
+def _choices(grid: list[str]) -> list[tuple[str, ...]]:
+    """Every combination of the values in "key=A,B" texts, as "key=A" texts; one empty combination of none."""
+    for text in grid:
+        if "=" not in text:
+            raise BadInput("A grid needs values", f"{text!r} has no '='", "Write it as key=A,B, such as seed=0,1,2")
+    parts = [[f"{key}={value.strip()}" for value in values.split(",")] for key, _, values in (text.partition("=") for text in grid)]
+    return list(product(*parts))
+
+
+@app.command()
+def presets(name: Annotated[str | None, typer.Argument(help="Its settings, as a file that 'fercore train' takes.")] = None,
+            as_json: AsJson = False) -> None:
+    """How the reproduced systems trained; every value can be overridden."""
+    if name:
+        settings = run_config({**settings_of(name), "version_id": "x"}).model_dump(mode="json", include=set(SETTINGS))
+        show(settings, True) if as_json else print(yaml.safe_dump(settings, sort_keys=False), end="")
+        return
+    show(pd.DataFrame([{"preset": p.name, "what": p.title, "differs": p.differs} for p in PRESETS.values()]), as_json)
+
+
+@app.command()
+def ensemble(runs: Annotated[list[str], typer.Argument(help="Finished runs on the same faces.")], workspace: Where = DEFAULT,
+             as_json: AsJson = False) -> None:
+    """Make one run of several: the mean of their probabilities."""
+    show({"run": jobs.ensemble(Workspace(workspace), runs, local_lead()), "state": "finished"}, as_json)
+
+
+@app.command()
+def study(name: Annotated[str | None, typer.Argument(help="Without one, the names of all studies.")] = None, workspace: Where = DEFAULT,
+          as_json: AsJson = False) -> None:
+    """A grid of runs as a table: each run, and means and deviations over seeds."""
+    place = Workspace(workspace)
+    if name is None:
+        show(pd.DataFrame({"study": evaluation.studies(place)}), as_json)
+        return
+    found = evaluation.study(place, name)
+    if as_json:
+        show(found, True)
+        return
+    show(found.rows.assign(**{c: found.rows[c].map(lambda e: e.percent() if e else "-") for c in ("accuracy", "macro_f1")}), False)
+    print("\nover seeds")
+    show(found.cells.round(4), False)
+
+
+@app.command()
+def leak(run: str, against: Annotated[str | None, typer.Option(help="A clean run on the same version.")] = None, workspace: Where = DEFAULT,
+         as_json: AsJson = False) -> None:
+    """What "balance, then split" did to the accuracy of a leaky run, and what copies alone predict."""
+    found = evaluation.leak(Workspace(workspace), run, against)
+    if as_json:
+        show(found, True)
+        return
+    print(f"leaky, for comparison only: {found.method} before the split\nleaky accuracy          {found.leaky.percent()}\n"
+          f"clean accuracy          {found.clean.percent()} ({found.clean_from or 'faces of this run that were not trained on'})\n"
+          f"test rows with a copy   {found.copied.percent()}\non copies               {found.on_copied.percent()}\n"
+          f"on faces made           {found.on_made.percent()}\non the rest             {found.on_fresh.percent()}")
+    if found.predicted is not None and found.inflation is not None:
+        print(f"predicted by copies     {100 * found.predicted:.1f} %\ninflation               {100 * found.inflation:+.1f} points")
+
+
+def _follow(place: Workspace, run_id: str, minutes: float | None, person: Person) -> None:
+    end = time.monotonic() + 60 * (minutes or math.inf)
     with tqdm(total=100, desc=run_id, unit="%", file=sys.stderr, bar_format="{desc} {percentage:3.0f}% {postfix}") as bar:
         while (status := jobs.wait(place, run_id, timeout_s=1.0)).state not in jobs.ENDED:
+            if time.monotonic() > end:
+                jobs.cancel(place, run_id, person)
+                say(f"{minutes:g} minutes are over; go on with: fercore runs resume {run_id} --wait")
+                end = math.inf
             p = status.progress
             bar.n = round(100 * p.fraction)
             bar.set_postfix_str(f"{status.state}, fold {p.fold + 1}/{p.folds}, epoch {p.epoch}/{p.epochs}, {p.images_per_s:,.0f} images/s")
@@ -679,10 +765,16 @@ def runs_cancel(run: str, workspace: Where = DEFAULT) -> None:
 
 
 @running.command("resume")
-def runs_resume(run: str, workspace: Where = DEFAULT) -> None:
+def runs_resume(run: str, wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
+                minutes: Annotated[float | None, typer.Option(help="With --wait: stop after so long; another resume goes on.")] = None,
+                workspace: Where = DEFAULT) -> None:
     """Go on with a dead, failed or cancelled run after its last complete epoch."""
-    jobs.resume(Workspace(workspace), run, local_lead())
+    place = Workspace(workspace)
+    jobs.resume(place, run, local_lead())
     say(f"{run} is queued again")
+    if wait:
+        _follow(place, run, minutes, local_lead())
+        say(f"{run} is {jobs.status(place, run).state}")
 
 
 @app.command()

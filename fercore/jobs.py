@@ -3,49 +3,127 @@
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from fercore.domain import Permission, Person, Workspace
-from fercore.errors import BadInput, Conflict, NotFound
+from fercore.domain import Permission, Person, Workspace, slug
+from fercore.errors import BadInput, Conflict, NotAllowed, NotFound
+from fercore.training import ensemble as ensembles
 from fercore.training import queue, rundir
-from fercore.training.config import RunConfig
+from fercore.training.config import SETTINGS, RunConfig
 from fercore.training.queue import in_order
-from fercore.training.rundir import Run, Status, has_worker, read_status, utc_now, write_model
+from fercore.training.rundir import Progress, Run, Status, has_worker, read_status, utc_now, write_model
 from fercore.versions.files import state
 
+MOST = 500  # runs of one study
 ENDED = ("finished", "failed", "cancelled", "dead")
 
 
-def start(workspace: Workspace, config: RunConfig, actor: Person) -> str:
+def start(workspace: Workspace, config: RunConfig, actor: Person, *, own_code: bool = False) -> str:
     """Queue a run; its worker starts as soon as a device is free. Returns the run id.
 
-    `config` needs no identity fields, and whether the run is exploratory is decided here, by the version's state. A given
-    manifest_sha256 is kept, so that the worker refuses another version.
+    `config` needs no identity fields. A given manifest_sha256 is kept, so that the worker refuses another version. A version that nobody approved is
+    trained on only where `config.exploratory` says that this is meant; on an approved one the mark is taken off.
+
+    Args:
+        own_code: a model of one's own, "module:function", and files of weights may be named: on the command line, not from a page.
 
     Raises:
-        NotAllowed: the actor may not train.
-        NotFound: no such version.
+        NotAllowed: the actor may not train, or names code or a file without `own_code`.
+        NotFound: no such version, run or file.
         BadInput: the version cannot be read.
+        Conflict: the version is not approved and the run not exploratory.
+    """
+    run_id = _queue(workspace, config, actor, own_code)
+    queue.push(workspace.runs)
+    return run_id
+
+
+def start_study(workspace: Workspace, name: str, configs: Sequence[RunConfig], actor: Person, *, own_code: bool = False) -> list[str]:
+    """Queue the runs of a grid that the study does not have yet, and return their ids; the same call again goes on where one was cut off.
+
+    Raises:
+        As `start`. BadInput: no run, or more than MOST of them.
+    """
+    if not 0 < len(configs) <= MOST:
+        raise BadInput("Not a study", f"{len(configs):,} runs", f"Vary settings so that there are 1 to {MOST} runs")
+    study = slug(name)
+    here = [_settings(r.config) for r in rundir.list_runs(workspace.runs) if r.config and r.config.study == study]
+    new = [c for i, c in enumerate(configs) if _settings(c) not in here and c not in configs[:i]]
+    started = [_queue(workspace, c.model_copy(update={"study": study}), actor, own_code) for c in new]
+    queue.push(workspace.runs)
+    return started
+
+
+def ensemble(workspace: Workspace, members: Sequence[str], actor: Person) -> str:
+    """A finished run whose probabilities are the mean of those of `members`. Returns its id. It reads the test faces of hold-out runs once more.
+
+    Raises:
+        NotAllowed: the actor may not train. NotFound: no such run. BadInput: they make no ensemble.
     """
     actor.require(Permission.TRAIN)
+    for member in members:
+        _run_dir(workspace, member)
+    config, found = ensembles.config_of(workspace.runs, members), ensembles.predictions(workspace.runs, members)
+
+    def add_predictions(half_made: Path) -> None:
+        with rundir.replacing(half_made / "predictions.parquet") as file:
+            found.to_parquet(file, index=False)
+
+    done = Status(state="finished", queued_at=time.time(), started_at=utc_now(), finished_at=utc_now(), test_reads=0 if config.folds else 1,
+                  progress=Progress(fraction=1.0))
+    return _made(workspace, config, actor, done, add_predictions)
+
+
+def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: bool) -> str:
+    actor.require(Permission.TRAIN)
+    if not own_code and (":" in config.model or config.weights):
+        raise NotAllowed("This is for the command line", f"{config.model}{config.weights and ' with ' + config.weights} names code or a file",
+                         "Start the run with 'fercore train'")
+    if config.protocol == "ensemble":
+        raise BadInput("An ensemble is not trained", "Its members are", "Use 'fercore ensemble RUN RUN'")
+    if config.warm_start:
+        _run_dir(workspace, config.warm_start)
+    approved = state(workspace, config.version_id) == "approved"
+    if not (approved or config.exploratory):
+        raise Conflict("The version is not approved", f"{config.version_id} is {state(workspace, config.version_id).replace('_', ' ')}",
+                       "Have it approved, or start an exploratory run (--exploratory), which is marked as such")
+    config, sha256 = config.model_copy(update={"exploratory": not approved}), config.weights_sha256
+    if config.weights:
+        path = Path(config.weights).resolve()
+        if not path.is_file():
+            raise NotFound("No such file", str(path), "Check the path of the weights")
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        config = config.model_copy(update={"weights": str(path)})
+    waiting = Status(state="queued", heartbeat=time.time(), queued_at=time.time())
+    return _made(workspace, config.model_copy(update={"weights_sha256": sha256}), actor, waiting, lambda _: None)
+
+
+def _made(workspace: Workspace, config: RunConfig, actor: Person, status: Status, fill: Callable[[Path], None]) -> str:
     sha256 = config.manifest_sha256 or _manifest_sha256(workspace, config.version_id)
     workspace.runs.mkdir(parents=True, exist_ok=True)
     run_dir, now = _free_run_dir(workspace, config)
     config = config.model_copy(update={"run_id": run_dir.name, "manifest_sha256": sha256, "created_by": actor.person_id,
-                                       "created_at": now.isoformat(timespec="milliseconds"), "code_version": code_version(),
-                                       "exploratory": state(workspace, config.version_id) != "approved"})
+                                       "created_at": now.isoformat(timespec="milliseconds"), "code_version": code_version()})
     half_made = workspace.runs / f".{run_dir.name}.{os.getpid()}"
     half_made.mkdir()
     write_model(half_made / "config.json", config)
-    write_model(half_made / "status.json", Status(state="queued", heartbeat=time.time(), queued_at=time.time()))
+    write_model(half_made / "status.json", status)
+    fill(half_made)
     half_made.rename(run_dir)  # readers see a whole run or none; fails rather than take over a run made meanwhile
-    queue.push(workspace.runs)
     return run_dir.name
+
+
+def _settings(config: RunConfig) -> dict[str, object]:
+    """What makes two runs of a study the same."""
+    return config.model_dump(include={*SETTINGS, "version_id"})
 
 
 def status(workspace: Workspace, run_id: str) -> Status:
@@ -144,7 +222,8 @@ def _run_dir(workspace: Workspace, run_id: str) -> Path:
 def _free_run_dir(workspace: Workspace, config: RunConfig) -> tuple[Path, datetime]:
     while True:
         now = datetime.now(UTC)
-        path = workspace.runs / f"{config.model}-{config.version_id}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        name = re.sub(r"[^\w.-]+", "-", config.model if config.protocol != "ensemble" else "ensemble")
+        path = workspace.runs / f"{name}-{config.version_id}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         if not path.exists():
             return path, now
 

@@ -1,85 +1,81 @@
-"""Launch training on a version and watch it."""
+"""Launch training on a version, watch it, and compare runs while they train."""
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import access, cache, charts
+from dashboard import access, cache, charts, train_forms
 from dashboard.links import named_in_url
 from dashboard.state import session
 from fercore import jobs, versions
 from fercore.domain import Permission
-from fercore.errors import FerError
-from fercore.models import MODELS
-from fercore.training.config import run_config
-from fercore.training.rundir import read_metrics
+from fercore.training.rundir import Run, read_log, read_metrics
 
 person = access.actor()
 person.require(Permission.READ_RESULTS)
 workspace = cache.workspace()
 runs = jobs.list_runs(workspace)
+SHOWN = 30
 _STATES = {"queued": ":gray-badge[queued]", "running": ":blue-badge[running]", "finished": ":green-badge[finished]", "failed": ":red-badge[failed]",
            "cancelled": ":orange-badge[cancelled]", "dead": ":red-badge[dead]"}
+_GOING = ("queued", "running")
 
 
-@st.dialog("Launch training", width="medium")
-def launch_dialog(listed: list[dict]) -> None:
-    states = {c["version_id"]: c["state"] for c in listed}
-    version_id = st.selectbox("Version", list(states), format_func=lambda v: f"{v} ({states[v].replace('_', ' ')})")
-    model = st.selectbox("Model", list(MODELS))
-    folds = st.radio("Protocol", [0, 3, 5, 10], horizontal=True, format_func=lambda k: f"{k} folds" if k else "hold-out",
-                     captions=["test read once", "", "", "held-out faces only"])
-    left, right = st.columns(2)
-    epochs = left.number_input("Epochs at most", 1, 300, 15)
-    seed = right.number_input("Seed", 0, 2**31, 0)
-    flip = st.checkbox("Mirror half of the training faces in each epoch", help="The published SimpleCNN was trained without.")
-    if states[version_id] != "approved":
-        st.warning(f"{version_id} is not approved: the run is marked exploratory.", icon=":material/science:")
-    if st.button("Launch", type="primary", icon=":material/play_arrow:"):
-        try:
-            run_id = jobs.start(workspace, run_config({"version_id": version_id, "model": model, "protocol": "k_fold" if folds else "hold_out",
-                                                       "folds": folds, "epochs": epochs, "seed": seed, "flip": flip}), person)
-        except FerError as error:
-            st.error(str(error))
-        else:
-            st.query_params["run"] = run_id
-            st.rerun()
+def marks(run: Run) -> str:
+    """What a reader must know about a run, as badges."""
+    config = run.config
+    if config is None:
+        return ""
+    return (" :red-badge[leaky]" * (config.protocol == "leaky") + " :violet-badge[exploratory]" * config.exploratory
+            + f" {config.folds} folds" * bool(config.folds) + " hold-out" * (config.protocol == "hold_out") + " ensemble" * (config.protocol == "ensemble")
+            + (f" · study {access.plain(config.study)}" if config.study else ""))
 
 
-@st.fragment(run_every=2.0 if any(r.status.state in ("queued", "running") for r in runs) else None)
-def watch(run_id: str) -> None:
+@st.fragment(run_every=2.0 if any(r.status.state in _GOING for r in runs) else None)
+def watch(run_id: str, beside: list[str]) -> None:
     status = jobs.status(workspace, run_id)
     progress = status.progress
-    st.markdown(f"{_STATES[status.state]}" + (f" on **{status.device}**" if status.device else ""))
-    if status.state in ("queued", "running") and not progress.epochs:
-        st.progress(0.0, "Waiting for the device" if status.state == "queued" else "Starting the worker")
-    elif status.state in ("queued", "running"):
-        eta = "" if progress.eta_s is None else f", about {progress.eta_s:,.0f} s left"
+    place = jobs.place_in_queue(workspace, run_id) if status.state == "queued" else 0
+    memory = f", {progress.memory_mb:,.0f} MB of device memory" if progress.memory_mb else ""
+    st.markdown(f"{_STATES[status.state]}" + (f" on **{status.device}**{memory}" if status.device else ""))
+    if status.state == "queued":
+        st.progress(0.0, f"Number {place} of those that wait for a device" if place else "Waiting for a device")
+    elif status.state == "running" and not progress.epochs:
+        st.progress(0.0, "Starting the worker")
+    elif status.state == "running":
+        eta = "" if progress.eta_s is None else f", at most {progress.eta_s:,.0f} s left"
         fold = f"fold {progress.fold + 1} of {progress.folds}, " if progress.folds > 1 else ""
         st.progress(progress.fraction, f"{fold}epoch {progress.epoch} of at most {progress.epochs}, {progress.images_per_s:,.0f} images/s{eta}")
     elif run_id in session().watching:
         session().watching.remove(run_id)
         st.rerun()  # it has just ended: redraw the whole page once, without the clock
-    if status.state in ("queued", "running"):
+    if status.state in _GOING:
         session().watching.add(run_id)
     if status.error:
         st.error(f"**{status.error.title}.** {status.error.detail}")
         st.caption(status.error.remedy)
-    epochs = pd.DataFrame(read_metrics(workspace.runs / run_id))
-    if epochs.empty:
-        st.caption("No epoch has ended yet.")
-        return
-    left, right = st.columns(2)
-    with left:
-        charts.draw(charts.curves(epochs, "loss", "loss"), f"loss-{run_id}", height=280)
-    with right:
-        charts.draw(charts.curves(epochs, "accuracy", "accuracy"), f"accuracy-{run_id}", height=280)
+    epochs = {r: pd.DataFrame(read_metrics(workspace.runs / r)) for r in (run_id, *beside)}
+    epochs = {r: e for r, e in epochs.items() if len(e)}
+    if not epochs:
+        st.caption("No epoch has ended yet." if status.state in _GOING else "Nothing was trained in this run.")
+    else:
+        for column, quantity in zip(st.columns(2), ("loss", "accuracy"), strict=True):
+            with column:
+                figure = charts.curves(epochs[run_id], quantity, quantity) if set(epochs) == {run_id} else charts.compared_curves(epochs, quantity)
+                charts.draw(figure, f"{quantity}-{run_id}", height=280)
+    with st.expander("Log"):
+        st.code(read_log(workspace.runs / run_id), language=None, height=220)
 
 
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     st.title("Train")
     listed = versions.listed(workspace)
-    if person.may(Permission.TRAIN) and listed and st.button("Launch training", type="primary", icon=":material/play_arrow:"):
-        launch_dialog(listed)
+    finished = [r.run_id for r in runs if r.status.state == "finished" and r.config and r.config.protocol in ("hold_out", "k_fold")]
+    if person.may(Permission.TRAIN) and listed:
+        with st.container(horizontal=True, width="content"):
+            if len(finished) > 1 and st.button("Make an ensemble", icon=":material/join_inner:"):
+                train_forms.ensemble(person, finished)
+            if st.button("Launch training", type="primary", icon=":material/play_arrow:"):
+                train_forms.launch(person, listed)
 if not listed:
     st.info("Training starts from a version, and there is none yet. A data lead freezes one.", icon=":material/ac_unit:")
     if person.may(Permission.FREEZE):
@@ -89,24 +85,28 @@ if not runs:
     st.info("No run yet." + (" Launch one." if person.may(Permission.TRAIN) else " A data lead launches them."), icon=":material/model_training:")
     st.stop()
 run_id = named_in_url("run", [r.run_id for r in runs])
+run = next(r for r in runs if r.run_id == run_id)
 left, right = st.columns([2, 3], gap="medium")
 with left:
-    for run in runs[:30]:
-        with st.container(border=run.run_id == run_id):
-            st.page_link("app_pages/train.py", label=f"**{run.run_id}**", query_params={"run": run.run_id}, icon=":material/model_training:")
-            kind = "" if run.config is None else f"{run.config.folds} folds" if run.config.folds else "hold-out"
-            mark = " :violet-badge[exploratory]" if run.config and run.config.exploratory else ""
-            st.markdown(f"{_STATES[run.status.state]}{mark} {kind}")
+    for other in runs[:SHOWN]:
+        with st.container(border=other.run_id == run_id):
+            st.page_link("app_pages/train.py", label=f"**{other.run_id}**", query_params={"run": other.run_id}, icon=":material/model_training:")
+            st.markdown(f"{_STATES[other.status.state]}{marks(other)}")
+    if len(runs) > SHOWN:
+        st.caption(f"The newest {SHOWN} of {len(runs):,} runs.")
 with right:
     st.subheader(run_id)
-    state = next(r.status.state for r in runs if r.run_id == run_id)
-    watch(run_id)
+    beside = st.multiselect("Compare with", [r.run_id for r in runs if r.run_id != run_id], placeholder="other runs", key=f"beside-{run_id}")
+    watch(run_id, beside)
+    state = run.status.state
     with st.container(horizontal=True):
         if state == "finished":
             st.page_link("app_pages/results.py", label="Results", icon=":material/table_chart:", query_params={"run": run_id})
             st.page_link("app_pages/bias.py", label="Bias", icon=":material/balance:", query_params={"run": run_id})
+        if run.config and run.config.study:
+            st.page_link("app_pages/studies.py", label="Study", icon=":material/grid_on:", query_params={"study": run.config.study})
         if person.may(Permission.TRAIN):
-            if state in ("queued", "running"):
+            if state in _GOING:
                 with st.popover("Cancel", icon=":material/stop:"):
                     st.markdown(f"Cancel **{run_id}**? It stops at its next step and can be resumed.")
                     if st.button("Cancel the run", type="primary"):
@@ -115,3 +115,6 @@ with right:
             if state in ("failed", "cancelled", "dead") and st.button("Resume", icon=":material/resume:"):
                 jobs.resume(workspace, run_id, person)
                 st.rerun()
+    if run.config:
+        with st.expander("Settings"):
+            st.json(run.config.model_dump(mode="json"))

@@ -14,7 +14,7 @@ from fercore.training.rundir import read_config, read_status
 _SAME = ("version_id", "manifest_sha256", "folds")
 
 
-def members_config(runs: Path, members: Sequence[str]) -> RunConfig:
+def config_of(runs: Path, members: Sequence[str]) -> RunConfig:
     """The settings of an ensemble of these runs.
 
     Raises:
@@ -37,10 +37,9 @@ def members_config(runs: Path, members: Sequence[str]) -> RunConfig:
         for key in (*_SAME, *(("seed",) if first.folds else ())):  # the seed decides the folds
             if getattr(config, key) != getattr(first, key):
                 raise refuse(f"{member} has {key} {getattr(config, key)!s}, {members[0]} {getattr(first, key)!s}", "Choose runs on the same faces")
-    predictions(runs, members)
     return first.model_copy(update={"protocol": "ensemble", "members": tuple(members), "option": {}, "weights": "", "warm_start": "",
                                     "weights_sha256": "", "study": "",
-                                    "exploratory": any(c.exploratory for c in configs.values())})
+                                    "run_id": "", "exploratory": any(c.exploratory for c in configs.values())})
 
 
 def predictions(runs: Path, members: Sequence[str]) -> pd.DataFrame:

@@ -178,6 +178,17 @@ def has_worker(run_dir: Path) -> bool:
     return is_locked(worker_lock(run_dir))
 
 
+def read_log(run_dir: Path, most: int = 20_000) -> str:
+    """The end of log.txt, whole lines of at most `most` bytes; what a progress bar wrote over itself is left out."""
+    try:
+        with (run_dir / "log.txt").open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - most, 0))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(line.rpartition("\r")[2] for line in text.split("\n")[1 if len(text) >= most else 0:])
+
+
 def read_metrics(run_dir: Path) -> list[Epoch]:
     """Complete lines of metrics.jsonl, oldest first; a line still being written, or torn by a kill, is left out."""
     try:

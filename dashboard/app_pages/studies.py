@@ -1,0 +1,50 @@
+"""A grid of runs: every run, what is left after averaging over seeds, and accuracy against what was varied, in pairs."""
+
+from itertools import combinations
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import access, cache, charts
+from dashboard.links import choose_in_url
+from fercore import evaluation
+from fercore.domain import Permission
+from fercore.evaluation.study import factors, pair
+
+access.actor().require(Permission.READ_RESULTS)
+st.title("Studies")
+names = evaluation.studies(cache.workspace())
+if not names:
+    st.info("No study yet. A study is a grid of runs: launch one on the Train page under \"Repeat as a study\".", icon=":material/grid_on:")
+    st.page_link("app_pages/train.py", label="Train", icon=":material/model_training:")
+    st.stop()
+name = choose_in_url("study", {n: n for n in names}, label="Study", width=360)
+found = evaluation.study(cache.workspace(), name)
+rows = found.rows
+done, n = (rows["state"] == "finished").sum(), len(rows)
+st.caption(f"{done:,} of {n:,} runs finished · varied: {', '.join(found.varied) or 'nothing'} · choose by validation or out-of-fold figures, not by test")
+if found.rows["read"].eq("test").any():
+    st.caption("Test accuracies of a study are many readings of one test split: the best of them is too good by chance.")
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value * 100:.1f} %"
+
+
+cells = found.cells
+over = [c for c in found.varied if c != "seed"]
+st.dataframe(pd.DataFrame({**{c: cells[c].map(str) for c in over}, "runs": cells["n"], "validation": cells["val_mean"].map(percent),
+                           "sd over seeds ": cells["val_sd"].map(percent), "accuracy": cells["mean"].map(percent),
+                           "sd over seeds": cells["sd"].map(percent)}), hide_index=True)
+for number, (across, lines) in enumerate(list(combinations(factors(found), 2)) or [(f, None) for f in factors(found)]):
+    points = pair(found, across, lines)
+    if len(points):
+        charts.draw(charts.pairs(points, across, lines), f"pair-{number}", height=300)
+if factors(found) and done:
+    st.caption("Whiskers are 95 % intervals on the faces of one run. Points whose whiskers overlap widely are not shown to differ; a paired test on the "
+               "same faces decides.")
+with st.expander("All runs"):
+    shown = rows[found.varied].map(str).assign(**{
+        "state": rows["state"], "validation": rows["val_accuracy"].map(percent), "accuracy": rows["accuracy"].map(lambda e: e.percent() if e else "–"),
+        "read on": rows["read"], "run": rows["run"], "note": rows["note"]})
+    st.dataframe(shown, hide_index=True)
