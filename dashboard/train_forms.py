@@ -29,7 +29,8 @@ def launch(person: Person, listed: list[dict[str, Any]]) -> None:
     preset = {"model": what} if what in BACKBONES else settings_of(what)
     if what in PRESETS and PRESETS[what].differs:
         st.caption(f"{PRESETS[what].differs}.")
-    folds = st.radio("Protocol", [0, 3, 5, 10, -1], horizontal=True, captions=["test read once", "", "", "held-out faces only", "for comparison only"],
+    folds = st.radio("Protocol", [0, 3, 5, 10, -1], horizontal=True,
+                     captions=["test read once", "", "", "held-out faces only", "for comparison only"],
                      format_func=lambda k: "hold-out" if k == 0 else "leaky" if k < 0 else f"{k} folds")
     left, middle, right = st.columns(3)
     epochs = left.number_input("Epochs at most", 1, 1000, int(str(preset.get("epochs", 15))), key=f"epochs-{what}")
@@ -41,7 +42,8 @@ def launch(person: Person, listed: list[dict[str, Any]]) -> None:
                    "marked, and says how much of it is inflation.", icon=":material/water_drop:")
     defaults = run_config({"version_id": version_id, **preset}).model_dump(mode="json", include=set(SETTINGS) - set(_OWN))
     with st.expander("All other settings"):
-        written = st.text_area("Settings", yaml.safe_dump(defaults, sort_keys=False), height=260, key=f"settings-{what}", label_visibility="collapsed")
+        written = st.text_area("Settings", yaml.safe_dump(defaults, sort_keys=False), height=260, key=f"settings-{what}",
+                               label_visibility="collapsed")
     with st.expander("Repeat as a study"):
         study = st.text_input("Name of the study", placeholder="kernels")
         models = st.multiselect("Models", list(MODELS), [], placeholder="the one above")

@@ -41,8 +41,8 @@ for number, (across, lines) in enumerate(list(combinations(factors(found), 2)) o
     if len(points):
         charts.draw(charts.pairs(points, across, lines), f"pair-{number}", height=300)
 if factors(found) and done:
-    st.caption("Whiskers are 95 % intervals on the faces of one run. Points whose whiskers overlap widely are not shown to differ; a paired test on the "
-               "same faces decides.")
+    st.caption("Whiskers are 95 % intervals on the faces of one run. Points whose whiskers overlap widely are not shown to differ; a paired test on "
+               "the same faces decides.")
 with st.expander("All runs"):
     shown = rows[found.varied].map(str).assign(**{
         "state": rows["state"], "validation": rows["val_accuracy"].map(percent), "accuracy": rows["accuracy"].map(lambda e: e.percent() if e else "–"),

@@ -26,7 +26,8 @@ def marks(run: Run) -> str:
     if config is None:
         return ""
     return (" :red-badge[leaky]" * (config.protocol == "leaky") + " :violet-badge[exploratory]" * config.exploratory
-            + f" {config.folds} folds" * bool(config.folds) + " hold-out" * (config.protocol == "hold_out") + " ensemble" * (config.protocol == "ensemble")
+            + f" {config.folds} folds" * bool(config.folds) + " hold-out" * (config.protocol == "hold_out")
+            + " ensemble" * (config.protocol == "ensemble")
             + (f" · study {access.plain(config.study)}" if config.study else ""))
 
 
