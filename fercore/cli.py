@@ -791,3 +791,7 @@ def rules_diff(rule_a: str, rule_b: str, votes: VotesOf = "imported",
         show({"from": rule_a, "to": rule_b, "votes": votes, "counts": {a: row.to_dict() for a, row in table.iterrows()}}, True)
     else:
         print(table.to_string())
+
+
+if __name__ == "__main__":
+    main()
