@@ -159,7 +159,7 @@ def comments(store: Store, image_id: str | None = None, addressee: str | None = 
 
 @reader("samples", "findings")
 def options(store: Store) -> dict[str, list[str]]:
-    """Sources, splits and kinds of findings that occur."""
+    """Sources, given labels, splits and kinds of findings that occur."""
     return samples.options(store)
 
 

@@ -14,7 +14,6 @@ from dashboard.components.face_grid import Tile, face_grid
 from fercore.domain import SIDE, Filter, Order, Permission, Person
 from fercore.errors import FerError
 
-_CLASSES = (*charts.ORDER, charts.NO_LABEL)
 _STEPS = ("no longer", "no label", "label outside", "flagged", "excluded", "identical faces", "source split", "duplicate", "also in")
 _GROUPS = {"source_split": "Source split", "source_id": "Source", "age_band": "Perceived age", "gender": "Perceived gender"}
 _ALL = "all labelled faces"
@@ -55,7 +54,7 @@ def _members(person: Person, chosen: Filter) -> pd.DataFrame:
 
 def _by_class(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     parts = dict(iter(rows.groupby("label")))
-    return {c: parts[c] for c in _CLASSES if c in parts}
+    return {c: parts[c] for c in charts.ordered(parts)}
 
 
 def _choice(title: str, names: dict[str, str], key: str) -> str:
@@ -137,7 +136,7 @@ def pixel_values(person: Person, chosen: Filter) -> None:
     if not looks:
         st.info("No face among these has a label.", icon=":material/label_off:")
         return
-    counts = {c: looks[c][2] for c in charts.ORDER if c in looks}
+    counts = {c: looks[c][2] for c in charts.ordered(looks)}
     counts[_ALL] = np.sum([*counts.values()], axis=0)
     with _chart(charts.pixel_histogram(counts, bins=_BIN), "pixel_values", pd.DataFrame({"pixel_value": np.arange(256), **counts})) as mark:
         if len(mark) == 2 and mark[1].isdecimal():
