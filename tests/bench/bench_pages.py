@@ -41,13 +41,13 @@ ENDS = {"Distribution": ".st-key-distribution .main-svg .point", "Samples": ".st
         "Duplicates": ".st-key-csv-exact_duplicate", "Funnel": ".st-key-funnel .main-svg .point", "Faces": ".st-key-grid"}
 # A promise of the time from the next click or Enter to the last frame in which the page changed, once its end stands and it was still for half a second.
 SETTLED = """
-window.settled = end => { let start, last, ran; return new Promise(done => {
+window.settled = end => { let start, last; return new Promise(done => {
   for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, e => { if (!e.key || e.key === "Enter") start ??= last = performance.now() }, true)
   new MutationObserver(() => { last = performance.now() }).observe(document.body, {subtree: true, childList: true, characterData: true})
   const look = () => {
     const busy = !document.querySelector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-    if (start && busy) { ran = true; last = performance.now() }
-    if (ran && !busy && document.querySelector(end) && performance.now() - last > 500) done(last - start); else requestAnimationFrame(look)
+    if (start && busy) last = performance.now()
+    if (last > start && !busy && document.querySelector(end) && performance.now() - last > 500) done(last - start); else requestAnimationFrame(look)
   }
   look() }) }
 """
