@@ -23,6 +23,10 @@ def colour_of(class_id: str | None) -> str:
     return CLASSES[class_id].colour if class_id in CLASSES else "#666666"
 
 
+def many(n: int) -> str:
+    return f"{n:,} face{'s' * (n != 1)}"
+
+
 def ordered(labels: Iterable[str]) -> list[str]:
     """Each label once: classes in the order of their schemes, then what no scheme knows, then "no label"."""
     found = set(labels)
@@ -191,7 +195,7 @@ def calibration(found: pd.DataFrame, at: float) -> go.Figure:
     for column, colour, dash in (("recall", "#0072B2", "solid"), ("precision", "#D55E00", "dash"), ("flagged", "#7F8A99", "dot")):
         known = found[found[column].notna()]
         if len(known):
-            figure.add_scatter(x=known["bound"], y=100 * known[column], name=column, line={"color": colour, "dash": dash},
+            figure.add_scatter(x=known["bound"], y=100 * known[column], name=column, showlegend=True, line={"color": colour, "dash": dash},
                                hovertemplate=f"{column} at %{{x:.4g}}: %{{y:.1f}} %<extra></extra>")
     figure.add_vline(x=at, line_color="#7F8A99", line_width=1)
     figure.update_xaxes(title="bound")

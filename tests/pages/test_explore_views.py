@@ -95,7 +95,7 @@ def test_the_funnel_and_the_duplicates_keep_to_the_filter(store: Store, opened: 
     face = store.value("SELECT image_id FROM samples WHERE source_row = 30")
     actions.mark(store, LEAD, [face], "exclude", "artificial")
     at = app_as("dana", "explore", view="Funnel", split="Training", open="excluded: artificial")
-    assert opened[-1]["image_id"].tolist() == [face] and "**excluded\\: artificial:** 1 faces" in text(at)
+    assert opened[-1]["image_id"].tolist() == [face] and "**excluded\\: artificial:** 1 face" in text(at)
     app_as("dana", "explore", view="Funnel", split="PublicTest", open="excluded: artificial")
     assert len(opened) == 1  # an empty wall says so instead
     groups = store.rows("SELECT count(*) FROM samples GROUP BY image_id HAVING count(*) > 1 AND bool_or(source_split = 'PublicTest')")
@@ -126,7 +126,7 @@ def test_classes_of_every_scheme_are_drawn_and_filtered(store: Store, opened: li
     counts = pd.DataFrame({"label": ["confusion", "no label", "own class", "happy"], "n": [1, 2, 3, 4]})
     assert list(charts.class_bars(counts).data[0].x) == ["Happy", "Confusion", "own class", "no label"]
     assert "Confusion" in charts.bubbles(counts.assign(column=0.0), "").data[2].y
-    assert app_as("dana", "explore", view="Samples").button(key="all-amenability").label == "Amenability: all 1 faces"
+    assert app_as("dana", "explore", view="Samples").button(key="all-amenability").label == "Amenability: 1 face"
 
 
 def test_an_unknown_mark_says_so(store: Store) -> None:
