@@ -138,7 +138,7 @@ def _bound(person: Person, check: audit.Check, bound: float) -> bool:
     """The slider and, while it is away from the bound in force, the faces nearest to where it stands; whether that is so."""
     low, high, step = check.slider
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        at = st.slider(f"{'Below' if check.below else 'Above'} ({check.measure})", low, high, bound, step, key=f"bound_{check.kind}",
+        at = st.slider(f"{'Below' if check.below else 'Above'} ({charts.name_of(check.measure)})", low, high, bound, step, key=f"bound_{check.kind}",
                        bind="query-params", help=check.fitted, format="%.3f" if step < 0.01 else "%.2f" if step < 1 else "%.0f")
         same = math.isclose(at, bound, abs_tol=step / 2)
         tried = st.toggle("How each bound does", key="calibration", bind="query-params")
@@ -201,14 +201,10 @@ def _acts(person: Person, kind: str, group: str | None, rows: pd.DataFrame, chos
 
 def _last(person: Person, act: dict[str, Any]) -> None:
     """An act that stands, and Undo."""
-    what = _did(act["field"], act["value"]) + (f", {_many(act['faces'])}" if act["faces"] else "")
+    what = _did(act["field"], act["value"]) + (f", {charts.many(act['faces'])}" if act["faces"] else "")
     st.caption(f"{access.plain(what)}, {act['at']:%Y-%m-%d %H:%M} UTC", width="content")
     st.button("Undo", key=f"undo-{act['gesture']}", icon=":material/undo:", type="tertiary", on_click=_do,
               args=(lambda: actions.undo(cache.store(), person, act["gesture"]), f"Taken back: {what}"))
-
-
-def _many(n: int) -> str:
-    return f"{n:,} face{'s' * (n != 1)}"
 
 
 def _do(act: Callable[[], Any], said: str) -> None:
@@ -232,8 +228,8 @@ def _confirm(label: str, n: int, act: Callable[[], Any], said: str) -> None:
 @st.dialog("Flag")
 def _flag(person: Person, kind: str, ids: list[str]) -> None:
     flag = st.selectbox("Flag", list(FLAGS), index=list(FLAGS).index(kind) if kind in FLAGS else 0, format_func=lambda f: FLAGS[f][0])
-    _confirm(f"Flag {_many(len(ids))}", len(ids), lambda: actions.mark(cache.store(), person, ids, f"flag_{flag}", "yes"),
-             f"Flagged {flag.replace('_', ' ')}: {_many(len(ids))}")
+    _confirm(f"Flag {charts.many(len(ids))}", len(ids), lambda: actions.mark(cache.store(), person, ids, f"flag_{flag}", "yes"),
+             f"Flagged {flag.replace('_', ' ')}: {charts.many(len(ids))}")
 
 
 @st.dialog("Exclude")
@@ -241,22 +237,23 @@ def _exclude(person: Person, kind: str, ids: list[str]) -> None:
     likely = kind if kind in EXCLUSIONS else "duplicate" if kind in _NEAR else "wrong_label" if kind == "conflicting_duplicate" else "other"
     reason = st.selectbox("Reason", list(EXCLUSIONS), index=list(EXCLUSIONS).index(likely), format_func=EXCLUSIONS.__getitem__)
     st.caption("Excluded faces stay in the workspace; versions leave them out." + " All identical rows go with a face." * (kind in _IDENTICAL))
-    _confirm(f"Exclude {_many(len(ids))}", len(ids), lambda: actions.mark(cache.store(), person, ids, "exclude", reason),
-             f"Excluded, {EXCLUSIONS[reason].lower()}: {_many(len(ids))}")
+    _confirm(f"Exclude {charts.many(len(ids))}", len(ids), lambda: actions.mark(cache.store(), person, ids, "exclude", reason),
+             f"Excluded, {EXCLUSIONS[reason].lower()}: {charts.many(len(ids))}")
 
 
 @st.dialog("Keep one of each group")
 def _keep_one(person: Person, kind: str, groups: list[str]) -> None:
     st.markdown(f"The sharpest face of each of {len(groups):,} groups stays, of those not excluded yet; the others are excluded as duplicates.")
-    _confirm(f"Keep {_many(len(groups))}", len(groups), lambda: actions.keep_one(cache.store(), person, groups, kind),
+    _confirm(f"Keep {charts.many(len(groups))}", len(groups), lambda: actions.keep_one(cache.store(), person, groups, kind),
              f"One face kept of each of {len(groups):,} groups")
 
 
 @st.dialog("Send to review")
 def _queue(person: Person, kind: str, ids: list[str], everything: bool) -> None:
-    st.markdown(f"{_many(len(ids))} go into a labeling campaign of their own, which is open to everybody. It can be changed on the Campaigns page.")
-    _confirm(f"Send {_many(len(ids))}", len(ids), lambda: actions.queue(cache.store(), person, kind, () if everything else ids),
-             f"Sent to review: {_many(len(ids))}")
+    st.markdown(f"{charts.many(len(ids))} go into a labeling campaign of their own, which is open to everybody. It can be changed on the "
+                "Campaigns page.")
+    _confirm(f"Send {charts.many(len(ids))}", len(ids), lambda: actions.queue(cache.store(), person, kind, () if everything else ids),
+             f"Sent to review: {charts.many(len(ids))}")
 
 
 @st.dialog("Brighten", width="large")
@@ -274,8 +271,8 @@ def _brighten(person: Person, ids: list[str]) -> None:
                                        {"before": "#0072B2", "after": "#D55E00"}), "brighten", height=240)
     st.caption(f"The first {PREVIEW} faces. " * (len(ids) > PREVIEW) + "A mark on the face, not a change of it: versions whose recipe says "
                "transforms: [brighten] hold the brightened copy.")
-    _confirm(f"Mark {_many(len(ids))} to be brightened", len(ids), lambda: actions.mark(cache.store(), person, ids, "transform", name),
-             f"{TRANSFORMS[name]}: {_many(len(ids))}")
+    _confirm(f"Mark {charts.many(len(ids))} to be brightened", len(ids), lambda: actions.mark(cache.store(), person, ids, "transform", name),
+             f"{TRANSFORMS[name]}: {charts.many(len(ids))}")
 
 
 def _box(person: Person, state: audit.State) -> None:

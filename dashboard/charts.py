@@ -1,6 +1,6 @@
 """Data frame -> plotly figure, pure; and the one way a figure is drawn."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -10,10 +10,9 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from fercore.evaluation import Estimate
-from fercore.schemes import CLASSES, FER8
+from fercore.schemes import CLASSES
 
 NO_LABEL = "no label"
-ORDER = FER8.ids
 
 
 def name_of(class_id: str | None) -> str:
@@ -22,6 +21,16 @@ def name_of(class_id: str | None) -> str:
 
 def colour_of(class_id: str | None) -> str:
     return CLASSES[class_id].colour if class_id in CLASSES else "#666666"
+
+
+def many(n: int) -> str:
+    return f"{n:,} face{'s' * (n != 1)}"
+
+
+def ordered(labels: Iterable[str]) -> list[str]:
+    """Each label once: classes in the order of their schemes, then what no scheme knows, then "no label"."""
+    found = set(labels)
+    return [*(c for c in CLASSES if c in found), *sorted(found - CLASSES.keys() - {NO_LABEL}), *({NO_LABEL} & found)]
 
 
 def draw(figure: go.Figure, key: str, *, height: int = 300, select: bool | Callable[[], None] = False, picture: str = "SVG") -> list[dict[str, Any]]:
@@ -53,7 +62,7 @@ def _split_first(part: tuple[str, pd.DataFrame]) -> tuple[bool, str]:
 def class_bars(counts: pd.DataFrame, by: str | None = None) -> go.Figure:
     """Bars of n per label; with `by` (a column), a group of bars a value, told apart by pattern. Columns: label, n[, by]. Marks: (label, value)."""
     figure = go.Figure()
-    order = [c for c in (*ORDER, NO_LABEL) if c in set(counts["label"])]
+    order = ordered(counts["label"])
     parts = {"": counts} if by is None else {str(value): part for value, part in counts.groupby(by)}
     for (value, part), pattern in zip(sorted(parts.items(), key=_split_first), cycle(("", "/", "x", ".", "-", "\\", "+")), strict=False):
         group = name_of(value) if by else ""
@@ -215,7 +224,7 @@ def calibration(found: pd.DataFrame, at: float) -> go.Figure:
     for column, colour, dash in (("recall", "#0072B2", "solid"), ("precision", "#D55E00", "dash"), ("flagged", "#7F8A99", "dot")):
         known = found[found[column].notna()]
         if len(known):
-            figure.add_scatter(x=known["bound"], y=100 * known[column], name=column, line={"color": colour, "dash": dash},
+            figure.add_scatter(x=known["bound"], y=100 * known[column], name=column, showlegend=True, line={"color": colour, "dash": dash},
                                hovertemplate=f"{column} at %{{x:.4g}}: %{{y:.1f}} %<extra></extra>")
     figure.add_vline(x=at, line_color="#7F8A99", line_width=1)
     figure.update_xaxes(title="bound")
@@ -227,7 +236,7 @@ def bubbles(counts: pd.DataFrame, title: str) -> go.Figure:
     """Marks of a size by n at (column, label). Columns: label, column (middle), n. Marks are (label, column)."""
     figure = go.Figure()
     top = max(counts["n"].max(), 1) if len(counts) else 1
-    for label in [c for c in (*ORDER, NO_LABEL) if c in set(counts["label"])][::-1]:
+    for label in ordered(counts["label"])[::-1]:
         part = counts[counts["label"] == label]
         figure.add_scatter(x=part["column"], y=[name_of(label)] * len(part), mode="markers", showlegend=False,
                            customdata=[(label, float(c)) for c in part["column"]], text=part["n"],

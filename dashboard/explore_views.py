@@ -14,7 +14,6 @@ from dashboard.components.face_grid import Tile, face_grid
 from fercore.domain import SIDE, Filter, Order, Permission, Person
 from fercore.errors import FerError
 
-_CLASSES = (*charts.ORDER, charts.NO_LABEL)
 _STEPS = ("no longer", "no label", "label outside", "flagged", "excluded", "identical faces", "source split", "duplicate", "also in")
 _GROUPS = {"source_split": "Source split", "source_id": "Source", "age_band": "Perceived age", "gender": "Perceived gender"}
 _ALL = "all labelled faces"
@@ -55,7 +54,7 @@ def _members(person: Person, chosen: Filter) -> pd.DataFrame:
 
 def _by_class(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     parts = dict(iter(rows.groupby("label")))
-    return {c: parts[c] for c in _CLASSES if c in parts}
+    return {c: parts[c] for c in charts.ordered(parts)}
 
 
 def _choice(title: str, names: dict[str, str], key: str) -> str:
@@ -90,7 +89,7 @@ def _download(name: str, data: pd.DataFrame) -> None:
 def _opened(rows: pd.DataFrame, title: str) -> None:
     """The faces behind the open mark."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{access.plain(title)}:** {len(rows):,} faces", width="stretch")
+        st.markdown(f"**{access.plain(title)}:** {charts.many(len(rows))}", width="stretch")
         with st.popover("Link", icon=":material/link:", type="tertiary"):
             st.code(f"{st.context.url}?{urlencode(st.query_params.to_dict() | {'open': _mark()}, doseq=True)}", language=None, wrap_lines=True)
         st.button("Close", icon=":material/close:", type="tertiary", on_click=close)
@@ -126,7 +125,7 @@ def per_class(person: Person, chosen: Filter) -> None:
         _opened(rows[rows["label"] == mark[0]], charts.name_of(mark[0]))
         return
     for value, part in _by_class(rows).items():
-        st.button(f"{charts.name_of(value)}: all {len(part):,} faces", key=f"all-{value}", type="tertiary", icon=":material/grid_view:",
+        st.button(f"{charts.name_of(value)}: {charts.many(len(part))}", key=f"all-{value}", type="tertiary", icon=":material/grid_view:",
                   on_click=show, args=(value,))
         faces.wall(cache.pictured(person, part.iloc[np.unique(np.linspace(0, len(part) - 1, 6, dtype=int))]), key=f"class-{value}")
 
@@ -137,7 +136,7 @@ def pixel_values(person: Person, chosen: Filter) -> None:
     if not looks:
         st.info("No face among these has a label.", icon=":material/label_off:")
         return
-    counts = {c: looks[c][2] for c in charts.ORDER if c in looks}
+    counts = {c: looks[c][2] for c in charts.ordered(looks)}
     counts[_ALL] = np.sum([*counts.values()], axis=0)
     with _chart(charts.pixel_histogram(counts, bins=_BIN), "pixel_values", pd.DataFrame({"pixel_value": np.arange(256), **counts})) as mark:
         if len(mark) == 2 and mark[1].isdecimal():
@@ -178,13 +177,14 @@ def mean_faces(person: Person, chosen: Filter) -> None:
 
 def box_plots(person: Person, chosen: Filter) -> None:
     rows = _members(person, chosen)
-    what = _choice("Of", {"mean": "mean pixel value", "sd": "standard deviation of pixel values"}, "box_of")
+    measures = {"mean": "mean pixel value", "sd": "standard deviation of pixel values"}
+    what = _choice("Of", measures, "box_of")
     values = {c: part.set_index("sample_id")[what] for c, part in _by_class(rows).items()}
-    with _chart(charts.boxes(values, what, clickable=True), "boxes", rows[["sample_id", "label", what]]) as mark:
+    with _chart(charts.boxes(values, measures[what], clickable=True), "boxes", rows[["sample_id", "label", what]]) as mark:
         if len(mark) == 2 and mark[0] in values:
             part = rows[rows["label"] == mark[0]]
             q1, q3 = part[what].quantile([0.25, 0.75])
-            _opened(part[part[what].between(q1, q3)], f"{charts.name_of(mark[0])}, {what} from {q1:.1f} to {q3:.1f}")
+            _opened(part[part[what].between(q1, q3)], f"{charts.name_of(mark[0])}, {measures[what]} from {q1:.1f} to {q3:.1f}")
         elif mark:
             face = rows[rows["sample_id"] == mark[0]]
             part = rows[rows["label"].isin(face["label"])]

@@ -192,12 +192,7 @@ def about(by_listing: bool) -> Stated:
     name = left.text_input("Name of the source", max_chars=60, key="name")
     map_name = middle.selectbox("What labels mean", [*[""] * by_listing, *ingest.MAPS, OWN_MAP], format_func=_map_name, key="map")
     split = right.text_input("Split of every picture", placeholder="as paths or the listing say", max_chars=40, key="split")
-    with st.expander("Where it comes from"):
-        left, right = st.columns(2)
-        authors, organisation = left.text_input("Authors", max_chars=500), right.text_input("Organisation", max_chars=200)
-        licence = left.text_input("Licence, as the source states it", placeholder="not stated", max_chars=200)
-        url = right.text_input("Address", max_chars=500)
-        note = st.text_input("Note", max_chars=500)
+    origin = _origin()
     with st.expander("More"):
         left, right = st.columns(2)
         resize = left.selectbox("Filter that makes pictures 48x48", list(images.RESIZE))
@@ -205,8 +200,17 @@ def about(by_listing: bool) -> Stated:
             "squash": "squashed", "pad": "padded with mid gray", "crop": "cropped to the middle square"}.__getitem__)
         own_map = st.file_uploader("Label map of your own (text: class id)", type=["yaml", "yml", "json"])
         partial = st.checkbox("This is only a part of the source: mark nothing as gone")
-    return Stated(ingest.Provenance(name, *(t.strip() or None for t in (authors, organisation, licence, url, note))), map_name, own_map,
-                  ingest.Method(resize, fit), split.strip() or None, partial)
+    return Stated(ingest.Provenance(name, **origin), map_name, own_map, ingest.Method(resize, fit), split.strip() or None, partial)
+
+
+def _origin() -> dict[str, str | None]:
+    """What a source states of itself, by the names of `Provenance`."""
+    with st.expander("Where it comes from"):
+        left, right = st.columns(2)
+        told = {"authors": left.text_input("Authors", max_chars=500), "organisation": right.text_input("Organisation", max_chars=200),
+                "licence": left.text_input("Licence, as the source states it", placeholder="not stated", max_chars=200),
+                "url": right.text_input("Address", max_chars=500), "note": st.text_input("Note", max_chars=500)}
+    return {k: t.strip() or None for k, t in told.items()}
 
 
 def _pressed(label: str, key: str, kind: Literal["primary", "secondary"] = "primary") -> tuple[bool, bool]:
@@ -222,9 +226,8 @@ def faces_form(person: Person) -> None:
     with st.form("import"):
         faces = st.file_uploader("fer2013.csv, also gzipped or in a ZIP or TAR (emotion,pixels,Usage)", type=["csv", *ARCHIVES], key="faces")
         votes = st.file_uploader("FER+ votes for the same rows (fer2013new.csv), optional", type=["csv"], key="votes")
-        left, right = st.columns(2)
-        name = left.text_input("Name of the source", "fer2013", max_chars=60)
-        licence = right.text_input("Licence, as the source states it", placeholder="not stated", max_chars=200)
+        name = st.text_input("Name of the source", "fer2013", max_chars=60)
+        origin = _origin()
         preview, go = _pressed("Import", "faces")
     if not (preview or go):
         return
@@ -233,7 +236,7 @@ def faces_form(person: Person) -> None:
         path, ferplus, store = kept(faces, folder, "faces"), kept(votes, folder, "votes"), cache.store()
         if path is None:
             raise BadInput("Choose a file first")
-        return lambda progress: ingest.import_fer2013(store, person, path, ferplus=ferplus, name=name, licence=licence or None, dry_run=preview,
+        return lambda progress: ingest.import_fer2013(store, person, path, ferplus=ferplus, name=name, **origin, dry_run=preview,
                                                       progress=counted(progress, "MB", 1e6))
 
     begin(name, person, preview, prepare)
@@ -328,6 +331,7 @@ def sources_table() -> None:
     listed = listed.assign(licence=listed["licence"].fillna("not stated"),
                            method=[", ".join(json.loads(m)[k] for k in ("resize", "fit")) if m else "" for m in listed["method"].fillna("")])
     st.dataframe(listed.fillna(dict.fromkeys(words, "")), hide_index=True, column_config={
-        "source_id": "source", "unlabelled": "without a class", "url": "address", "label_map": "label map", "method": "made 48x48 by",
+        "source_id": "source", "samples": st.column_config.NumberColumn(format="localized"),
+        "unlabelled": "without a class", "url": "address", "label_map": "label map", "method": "made 48x48 by",
         "file_sha256": "SHA-256 of the files", "file_name": "file", "imported_by": "imported by",
         "recorded_at": st.column_config.DatetimeColumn("last import (UTC)", format="YYYY-MM-DD HH:mm")})

@@ -251,21 +251,27 @@ def _report(report: ingest.ImportReport, as_json: bool) -> None:
           "rejected": [{"row": r, "line": n, "reason": why} for r, n, why in report.rejected]} if as_json else report.sentence(), as_json)
 
 
+Authors = Annotated[str | None, typer.Option(help="As the source states them.")]
+Organisation = Annotated[str | None, typer.Option(help="As the source states it.")]
+Licence = Annotated[str | None, typer.Option(help="As the source states it.")]
+Url = Annotated[str | None, typer.Option(help="Where it was fetched.")]
+Note = Annotated[str | None, typer.Option(help="Anything else about the source.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come in and write nothing.")]
 
 
 @importing.command("fer2013")
 def import_fer2013(file: Path, ferplus: Annotated[Path | None, typer.Option(help="FER+ votes of the same rows.")] = None,
                    name: Annotated[str, typer.Option(help="Name of the source.")] = "fer2013",
-                   licence: Annotated[str | None, typer.Option(help="As the source states it.")] = None, dry_run: DryRun = False,
-                   workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+                   authors: Authors = None, organisation: Organisation = None, licence: Licence = None, url: Url = None, note: Note = None,
+                   dry_run: DryRun = False, workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """Import the FER-2013 CSV, also gzipped or in a ZIP or TAR, and audit it."""
     ingest.check(file, ferplus)  # before a workspace is made
     fresh = dry_run and not Workspace(workspace).database.exists()
     with (tempfile.TemporaryDirectory() if fresh else nullcontext(workspace)) as place, opened(Path(place), create=True) as store, byte_bar(
             file.name) as progress:
         who = local_lead() if dry_run and person is None else actor(store, person)
-        report = ingest.import_fer2013(store, who, file, ferplus=ferplus, name=name, licence=licence, dry_run=dry_run, progress=progress)
+        report = ingest.import_fer2013(store, who, file, ferplus=ferplus, name=name, licence=licence, authors=authors, organisation=organisation,
+                                       url=url, note=note, dry_run=dry_run, progress=progress)
         if not (dry_run or report.unchanged):
             auditing.run(store, who)
     _report(report, as_json)
@@ -282,11 +288,6 @@ def import_tags(file: Path, source: Annotated[str, typer.Option(help="The source
 Source = Annotated[str, typer.Option("--name", help="Name of the source in this workspace.")]
 MapName = Annotated[str | None, typer.Option("--label-map", help=f"{', '.join(ingest.MAPS)}, or a YAML / JSON file of text: class id.")]
 Split = Annotated[str | None, typer.Option(help="The split of every picture, whatever its path says.")]
-Authors = Annotated[str | None, typer.Option(help="As the source states them.")]
-Organisation = Annotated[str | None, typer.Option(help="As the source states it.")]
-Licence = Annotated[str | None, typer.Option(help="As the source states it.")]
-Url = Annotated[str | None, typer.Option(help="Where it was fetched.")]
-Note = Annotated[str | None, typer.Option(help="Anything else about the source.")]
 Resize = Annotated[str, typer.Option(help=f"Filter that makes pictures 48x48: {', '.join(images.RESIZE)}.")]
 Fit = Annotated[str, typer.Option(help="squash, pad with mid gray, or crop the middle square.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Only a part of the source: nothing that is missing is marked as gone.")]
@@ -898,3 +899,7 @@ def rules_diff(rule_a: str, rule_b: str, votes: VotesOf = "imported",
         show({"from": rule_a, "to": rule_b, "votes": votes, "counts": {a: row.to_dict() for a, row in table.iterrows()}}, True)
     else:
         print(table.to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import access, cache, explore_views
+from dashboard import access, cache, charts, explore_views
 from fercore.audit import FROM_VOTES, KINDS
 from fercore.domain import Filter, Permission
 from fercore.schemes import AGE_BANDS, CANNOT_TELL, FER7, FLAGS, GENDERS
@@ -28,12 +28,14 @@ view = head.segmented_control("View", list(explore_views.VIEWS), default="Faces"
 left, right = st.columns([1, 4], gap="medium")
 with left:
     groups = {**{c.class_id: c.name for c in (*AGE_BANDS.classes, *GENDERS.classes)}, CANNOT_TELL: "Cannot tell", "not_tagged": "Not tagged"}
-    classes = {c.class_id: c.name for c in FER7.classes}
+    answers = {c.class_id: c.name for s in cache.known_schemes().values() if s.field == FER7.field for c in s.classes}
+    given = charts.ordered({*FER7.ids, *here["labels"]})
+    classes = {c: charts.name_of(c) for c in given} | answers
     # Other people's answers are no filter for who has yet to give their own (honesty rule 5).
     informed = person.may(Permission.READ_RESULTS)
     chosen = Filter(
-        labels=pick("Current label", list(classes), "label", classes) if informed else (),
-        given=pick("Given label", list(classes), "given", classes),
+        labels=pick("Current label", charts.ordered({*given, *answers}), "label", classes) if informed else (),
+        given=pick("Given label", given, "given", classes),
         splits=pick("Source split", here["splits"], "split"),
         findings=pick("Finding", [k for k in here["findings"] if informed or k not in FROM_VOTES], "finding", KINDS),
         flags=pick("Flag", list(FLAGS), "flag", {k: v[0] for k, v in FLAGS.items()}) if informed else (),

@@ -37,7 +37,8 @@ def opened(path: Path) -> Iterator[Files]:
             with tarfile.open(path, "r:*", tarinfo=Header, errors="surrogateescape") as tape:
                 yield Files(path.name, "tar", *_checked(path, _tar(tape)))
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput("Not a folder, ZIP or TAR", f"{path.name}: {error}", "Name a folder or an archive of pictures") from error
+        why = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")  # tarfile goes on with a line for each way to unpack
+        raise BadInput("Not a folder, ZIP or TAR", f"{path.name}: {why}", "Name a folder or an archive of pictures") from error
 
 
 def _checked(path: Path, found: Iterator[tuple[str, int, str | None, _Read]]) -> tuple[list[Member], list[Refused]]:

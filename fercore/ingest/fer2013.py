@@ -89,12 +89,14 @@ def check(path: Path, ferplus: Path | None = None) -> None:
 
 
 def import_fer2013(store: Store, actor: Person, path: Path, *, ferplus: Path | None = None, name: str = "fer2013",
-                   licence: str | None = None, dry_run: bool = False, progress: Progress = lambda done, total: None) -> ImportReport:
+                   licence: str | None = None, authors: str | None = None, organisation: str | None = None, url: str | None = None,
+                   note: str | None = None, dry_run: bool = False, progress: Progress = lambda done, total: None) -> ImportReport:
     """Imports a FER-2013 CSV in one transaction; rows that cannot be used are reported, the rest come in.
 
     Importing the same file again changes nothing. Votes are joined by row number, never by image name.
 
     Args:
+        licence, authors, organisation, url, note: as the source states them; other ones for a file that is here are recorded, None keeps them.
         dry_run: say what would come in; nothing stays. progress: gets (bytes read, bytes); what it raises cancels the import.
 
     Raises:
@@ -105,6 +107,7 @@ def import_fer2013(store: Store, actor: Person, path: Path, *, ferplus: Path | N
     actor.require(Permission.IMPORT)
     votes = read_ferplus(ferplus) if ferplus else None
     report, import_id = ImportReport(slug(name), dry_run), str(uuid7())
+    stated = {"licence": licence, "authors": authors, "organisation": organisation, "url": url, "note": note}
     digest, counts, rows = hashlib.sha256(), Counter[str](), 0
     with tempfile.TemporaryFile() as spool:
         with pa.ipc.new_stream(spool, _SCHEMA) as out:  # read first: a transaction holds up whoever labels
@@ -132,10 +135,12 @@ def import_fer2013(store: Store, actor: Person, path: Path, *, ferplus: Path | N
                 report.votes_added = _add_votes(w, report.source_id, votes, max(rows, *(r + 1 for r, _, _ in report.rejected[-1:]), 0))
             if dry_run:
                 raise DryRun
-            if not report.unchanged or not samples.imported_before(w, report.source_id, digest.hexdigest()):
+            before = sources.provenance(w, report.source_id)
+            if (not report.unchanged or not samples.imported_before(w, report.source_id, digest.hexdigest())
+                    or any(before.get(k) != v for k, v in stated.items() if v is not None)):
                 samples.record_import(w, {
                     "import_id": import_id, "source_id": report.source_id, "kind": KIND, "file_name": shown(path.name),
-                    "file_sha256": digest.hexdigest(), "licence": licence, "rows_read": report.read, "rows_added": report.added,
+                    "file_sha256": digest.hexdigest(), **stated, "rows_read": report.read, "rows_added": report.added,
                     "rows_rejected": len(report.rejected), "votes_added": report.votes_added, "person_id": actor.person_id,
                 }, report.rejected)
     return report

@@ -38,6 +38,7 @@ def table(store: Store) -> pd.DataFrame:
 def options(store: Store) -> dict[str, list[str]]:
     """The values that occur, for filter widgets."""
     return {"sources": [r[0] for r in store.rows("SELECT DISTINCT source_id FROM facts.sample ORDER BY 1")],
+            "labels": [r[0] for r in store.rows("SELECT DISTINCT given_label FROM facts.sample WHERE given_label IS NOT NULL ORDER BY 1")],
             "splits": [r[0] for r in store.rows("SELECT DISTINCT source_split FROM facts.sample WHERE source_split IS NOT NULL ORDER BY 1")],
             "findings": [r[0] for r in store.rows("SELECT DISTINCT kind FROM findings ORDER BY 1")]}
 

@@ -156,7 +156,7 @@ def _draw(rows: pd.DataFrame, shares: tuple[float, float, float], seed: int) -> 
 
     A class of three groups or more has at least one in every split with a share.
     """
-    groups = rows.groupby("duplicate_group")["label"].min().reset_index()
+    groups = rows[["duplicate_group", "label"]].sort_values(["duplicate_group", "label"]).drop_duplicates("duplicate_group")
     groups["key"] = [hashlib.sha256(f"{seed}:{g}".encode()).hexdigest() for g in groups["duplicate_group"]]
     split: dict[str, str] = {}
     for _, members in groups.sort_values("key").groupby("label")["duplicate_group"]:

@@ -130,7 +130,7 @@ def test_a_clicked_bar_is_in_the_address_and_opens_again(explore: Page) -> None:
 def test_boxes_bins_and_mean_faces_open_faces(explore: Page) -> None:
     explore.get_by_role("radio", name="Box plots").click()
     click_bar(explore, 0, 0)
-    expect(explore.get_by_text(re.compile("Angry, mean from"))).to_be_visible()
+    expect(explore.get_by_text(re.compile("Angry, mean pixel value from"))).to_be_visible()
     assert re.search("open=angry&open=box", explore.url)
     explore.get_by_role("radio", name="Mean faces").click()
     expect(explore.get_by_test_id("tile")).to_have_count(7)

@@ -181,6 +181,18 @@ def test_another_file_under_the_same_name_is_refused(store: Store, tmp_path: Pat
     assert ingest.import_fer2013(store, LEAD, other, name="Other set").source_id == "other-set"
 
 
+def test_what_the_file_states_of_itself_is_recorded_and_can_be_mended(store: Store, small_file: Path) -> None:
+    def said() -> list[tuple[str | None, ...]]:
+        return store.rows("SELECT licence, authors, organisation, url, note, imports FROM sources")
+
+    ingest.import_fer2013(store, LEAD, small_file, licence="DbCL", authors="Goodfellow et al.")
+    ingest.import_fer2013(store, LEAD, small_file)
+    ingest.import_fer2013(store, LEAD, small_file, licence="DbCL")
+    assert said() == [("DbCL", "Goodfellow et al.", None, None, None, 1)]
+    assert ingest.import_fer2013(store, LEAD, small_file, organisation="A university", url="https://example.org", note="no PrivateTest").unchanged
+    assert said() == [("DbCL", "Goodfellow et al.", "A university", "https://example.org", "no PrivateTest", 2)]
+
+
 def test_an_annotator_may_not_import(store: Store, small_file: Path) -> None:
     with pytest.raises(NotAllowed, match="Ask a data lead"):
         ingest.import_fer2013(store, ANNOTATOR, small_file)

@@ -636,8 +636,9 @@ def test_a_tar_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> N
 def test_what_is_no_archive_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.zip"
     path.write_bytes(data)
-    with pytest.raises(BadInput, match="Not a folder, ZIP or TAR|No picture"):
+    with pytest.raises(BadInput, match="Not a folder, ZIP or TAR|No picture") as caught:
         ingest.import_pictures(None, LEAD, path, ABOUT, dry_run=True)
+    assert "\n" not in str(caught.value)
 
 
 # ---- what names say -------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from app_helpers import app_as, text
 from helpers import ANNOTATOR, LEAD, fer_line, write_fer, write_votes
+from PIL import Image
 from uuid_utils import uuid7
 
-from dashboard import cache, explore_views, faces
+from dashboard import cache, charts, explore_views, faces
 from fercore import audit, curation, ingest
 from fercore.audit import actions
 from fercore.demo_faces import draw_demo
@@ -94,7 +95,7 @@ def test_the_funnel_and_the_duplicates_keep_to_the_filter(store: Store, opened: 
     face = store.value("SELECT image_id FROM samples WHERE source_row = 30")
     actions.mark(store, LEAD, [face], "exclude", "artificial")
     at = app_as("dana", "explore", view="Funnel", split="Training", open="excluded: artificial")
-    assert opened[-1]["image_id"].tolist() == [face] and "**excluded\\: artificial:** 1 faces" in text(at)
+    assert opened[-1]["image_id"].tolist() == [face] and "**excluded\\: artificial:** 1 face" in text(at)
     app_as("dana", "explore", view="Funnel", split="PublicTest", open="excluded: artificial")
     assert len(opened) == 1  # an empty wall says so instead
     groups = store.rows("SELECT count(*) FROM samples GROUP BY image_id HAVING count(*) > 1 AND bool_or(source_split = 'PublicTest')")
@@ -110,6 +111,22 @@ def test_narrow_filters_draw_or_say_why_not(store: Store, person: str, query: di
         at = app_as(person, "explore", view=view, **query)
         drew = at.get("plotly_chart") or at.get("bidi_component") or at.get("number_input")
         assert drew or at.info, (view, query)
+
+
+def test_classes_of_every_scheme_are_drawn_and_filtered(store: Store, opened: list[pd.DataFrame], tmp_path: Path, drawn: np.ndarray) -> None:
+    """A source may bring classes that FER-2013 does not have."""
+    for i, folder in enumerate(("Agree", "Confusion", "Contempt")):
+        (tmp_path / "fed" / folder).mkdir(parents=True)
+        Image.fromarray(255 - drawn[i + 10]).save(tmp_path / "fed" / folder / "a.png")
+    known = ingest.LabelMap("mine@1", {"agree": "amenability", "confusion": "confusion", "contempt": "contempt"})
+    ingest.import_pictures(store, LEAD, tmp_path / "fed", ingest.Provenance("fed"), label_map=known)
+    for view, open_ in (("Distribution", ("amenability", "none")), ("Samples", ("amenability",)), ("Box plots", ("amenability", "box"))):
+        app_as("dana", "explore", view=view, given=["Amenability", "Contempt"], open=open_)
+        assert opened[-1]["sample_id"].tolist() == rows_of(store, "given_label = 'amenability'"), view
+    counts = pd.DataFrame({"label": ["confusion", "no label", "own class", "happy"], "n": [1, 2, 3, 4]})
+    assert list(charts.class_bars(counts).data[0].x) == ["Happy", "Confusion", "own class", "no label"]
+    assert "Confusion" in charts.bubbles(counts.assign(column=0.0), "").data[2].y
+    assert app_as("dana", "explore", view="Samples").button(key="all-amenability").label == "Amenability: 1 face"
 
 
 def test_an_unknown_mark_says_so(store: Store) -> None:

@@ -137,6 +137,12 @@ def test_a_fer_file_is_previewed_and_votes_come_in_alone(app_store: Store, small
     finished(at)
     assert access.plain("70 rows read, 70 added, 0 rejected; nothing was written") in text(at)
     assert at.dataframe[0].value["rows"].sum() == 70 and app_store.value("SELECT count(*) FROM samples") == 70
+    at.text_input[0].set_value("fer2013")
+    next(t for t in at.text_input if t.label == "Authors").set_value("A. Author")
+    at.file_uploader(key="faces").set_value(("f.csv", small_file.read_bytes(), "text/csv"))
+    at.button(key="faces-go").click().run()
+    finished(at)
+    assert app_store.rows("SELECT authors, licence FROM sources") == [("A. Author", None)]
     votes = write_votes(tmp_path / "v.csv", [[10] + [0] * 9] * 70, ["Training"] * 56 + ["PublicTest"] * 14)
     at.file_uploader(key="tags").set_value(("v.csv", votes.read_bytes(), "text/csv"))
     press(at, "Import tags")
