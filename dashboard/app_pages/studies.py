@@ -22,7 +22,8 @@ name = choose_in_url("study", {n: n for n in names}, label="Study", width=360)
 found = evaluation.study(cache.workspace(), name)
 rows = found.rows
 done, n = (rows["state"] == "finished").sum(), len(rows)
-st.caption(f"{done:,} of {n:,} runs finished · varied: {', '.join(found.varied) or 'nothing'} · choose by validation or out-of-fold figures, not by test")
+st.caption(f"{done:,} of {n:,} runs finished · varied: {', '.join(found.varied) or 'nothing'} · choose by validation or out-of-fold figures, "
+           "not by test")
 if found.rows["read"].eq("test").any():
     st.caption("Test accuracies of a study are many readings of one test split: the best of them is too good by chance.")
 
@@ -41,10 +42,10 @@ for number, (across, lines) in enumerate(list(combinations(factors(found), 2)) o
     if len(points):
         charts.draw(charts.pairs(points, across, lines), f"pair-{number}", height=300)
 if factors(found) and done:
-    st.caption("Whiskers are 95 % intervals on the faces of one run. Points whose whiskers overlap widely are not shown to differ; a paired test on "
-               "the same faces decides.")
+    st.caption("Whiskers are 95 % intervals on the faces of one run. Points whose whiskers overlap widely are not shown to "
+               "differ; a paired test on the same faces decides.")
 with st.expander("All runs"):
     shown = rows[found.varied].map(str).assign(**{
-        "state": rows["state"], "validation": rows["val_accuracy"].map(percent), "accuracy": rows["accuracy"].map(lambda e: e.percent() if e else "–"),
-        "read on": rows["read"], "run": rows["run"], "note": rows["note"]})
+        "state": rows["state"], "validation": rows["val_accuracy"].map(percent),
+        "accuracy": rows["accuracy"].map(lambda e: e.percent() if e else "–"), "read on": rows["read"], "run": rows["run"], "note": rows["note"]})
     st.dataframe(shown, hide_index=True)

@@ -112,16 +112,24 @@ def moved(x: Tensor, how: Augmentation) -> Tensor:
     """Faces [n, 1, side, side] turned, shifted, zoomed and mirrored in one bilinear pass, each in its own way; black comes in from outside."""
     n, device = len(x), x.device
 
-    def drawn(low: float, high: float, share: float, otherwise: float) -> Tensor:
-        value = torch.empty(n, device=device).uniform_(low, high)
-        return value if share >= 1 else torch.where(torch.rand(n, device=device) < share, value, otherwise)
+    def drawn(low: float, high: float, *shape: int) -> Tensor:
+        return torch.empty(*shape, n, device=device).uniform_(low, high)
 
-    angle = drawn(-math.radians(how.rotation), math.radians(how.rotation), how.rotation_p, 0.0)
-    size = drawn(how.zoom_min, how.zoom_max, 1.0, 1.0).sqrt()
-    across, down = (2 * drawn(-how.translate, how.translate, how.translate_p, 0.0) for _ in range(2))
+    def some(share: float) -> Tensor | float:
+        return 1.0 if share >= 1 else (torch.rand(n, device=device) < share).float()
+
+    angle = math.radians(how.rotation) * drawn(-1, 1) * some(how.rotation_p)
+    size = drawn(how.zoom_min, how.zoom_max).sqrt()
+    across, down = 2 * how.translate * drawn(-1, 1, 2) * some(how.translate_p)
     mirror = torch.where(torch.rand(n, device=device) < 0.5, -1.0, 1.0) if how.flip else torch.ones(n, device=device)
+    return warped(x, angle, size, across, down, mirror)
+
+
+def warped(x: Tensor, angle: Tensor, size: Tensor, across: Tensor, down: Tensor, mirror: Tensor) -> Tensor:
+    """Each face [1, side, side] of `x` turned counter-clockwise by `angle` (radians), shown over `size` of its side, moved left and up by half the
+    side times `across` and `down`, and last mirrored where `mirror` is -1; all [n]."""
     cos, sin = size * angle.cos(), size * angle.sin()
-    matrix = torch.stack([cos * mirror, -sin, across, sin * mirror, cos, down], 1).reshape(n, 2, 3)
+    matrix = torch.stack([cos * mirror, -sin, across, sin * mirror, cos, down], 1).reshape(len(x), 2, 3)
     grid = functional.affine_grid(matrix, list(x.shape), align_corners=False)
     return functional.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 

@@ -138,6 +138,8 @@ def _guarded(report: Report, slot: int | None, held: ExitStack) -> None:
     try:
         config = rundir.read_config(report.run_dir)
         if slot is None:
+            if report.status.state != "queued":  # started again by hand, without a resume
+                report.set(state="queued", queued_at=time.time())
             slot, lock = wait_for_slot(report)
             held.enter_context(lock)
         report.slot = slot
