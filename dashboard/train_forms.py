@@ -25,7 +25,8 @@ def launch(person: Person, listed: list[dict[str, Any]]) -> None:
     """Asks for a run or a study, checks it and queues it."""
     states = {c["version_id"]: c["state"] for c in listed}
     version_id = st.selectbox("Version", list(states), format_func=lambda v: f"{v} ({states[v].replace('_', ' ')})")
-    what = st.selectbox("Preset or model", [*PRESETS, *MODELS, *BACKBONES], format_func=lambda n: PRESETS[n].title if n in PRESETS else f"Model {n}")
+    what = st.selectbox("Preset or model", list(dict.fromkeys([*PRESETS, *MODELS, *BACKBONES])),
+                        format_func=lambda n: PRESETS[n].title if n in PRESETS else f"Model {n}")
     preset = {"model": what} if what in BACKBONES else settings_of(what)
     if what in PRESETS and PRESETS[what].differs:
         st.caption(f"{PRESETS[what].differs}.")

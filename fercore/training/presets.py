@@ -67,4 +67,4 @@ def settings_of(name: str) -> dict[str, object]:
     if name in MODELS:
         preset = PRESETS.get(MODELS[name].preset)
         return {**(preset.settings if preset else {}), "model": name}
-    raise NotFound("Unknown preset or model", repr(name), f"Choose one of {', '.join([*PRESETS, *MODELS])}")
+    raise NotFound("Unknown preset or model", repr(name), f"Choose one of {', '.join(dict.fromkeys([*PRESETS, *MODELS]))}")

@@ -204,4 +204,4 @@ def test_unknown_things_are_named(tmp_path: Path, small_file: Path) -> None:
         refused(fercore(*args, workspace=ws), part)
     fercore("version", "build", "--name", "x", workspace=ws)
     refused(fercore("train", "simple_cnn", "--version", "x-v1", "--set", "epoch=3", workspace=ws), "Unknown setting")
-    refused(fercore("train", "no_such_net", "--version", "x-v1", workspace=ws), "no such model")
+    refused(fercore("train", "no_such_net", "--version", "x-v1", workspace=ws), "Unknown preset or model")

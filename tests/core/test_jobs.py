@@ -27,7 +27,7 @@ from fercore.training.worker import Report, run
 from tests.core.version_files import make_version
 
 LEAD, REVIEWER = Person("lena", "Lena", Role.DATA_LEAD), Person("rui", "Rui", Role.REVIEWER)
-CONFIG = run_config({"version_id": "blobs-1", "epochs": 6, "patience": 100, "batch_size": 16, "device": "cpu", "flip": True})
+CONFIG = run_config({"version_id": "blobs-1", "epochs": 6, "patience": 100, "batch_size": 16, "device": "cpu", "flip": True, "exploratory": True})
 LONG = CONFIG.model_copy(update={"epochs": 10_000, "patience": 10_000})
 DEADLINE_S = 120
 
