@@ -45,6 +45,7 @@ PAGES = (
     PageSpec("versions", "Versions", "history", "Data", Permission.READ_RESULTS),
     PageSpec("train", "Train", "model_training", "Train", Permission.READ_RESULTS),
     PageSpec("models", "Models", "account_tree", "Train", Permission.READ_RESULTS),
+    PageSpec("try_model", "Try a model", "photo_camera", "Train", Permission.READ_RESULTS),
     PageSpec("results", "Results", "table_chart", "Evaluate", Permission.READ_RESULTS),
     PageSpec("bias", "Bias", "balance", "Evaluate", Permission.READ_RESULTS),
     PageSpec("campaigns", "Campaigns", "campaign", "Team", Permission.PLAN),
