@@ -46,6 +46,7 @@ PAGES = (
     PageSpec("train", "Train", "model_training", "Train", Permission.READ_RESULTS),
     PageSpec("models", "Models", "account_tree", "Train", Permission.READ_RESULTS),
     PageSpec("studies", "Studies", "grid_on", "Train", Permission.READ_RESULTS),
+    PageSpec("try_model", "Try a model", "photo_camera", "Train", Permission.READ_RESULTS),
     PageSpec("results", "Results", "table_chart", "Evaluate", Permission.READ_RESULTS),
     PageSpec("bias", "Bias", "balance", "Evaluate", Permission.READ_RESULTS),
     PageSpec("campaigns", "Campaigns", "campaign", "Team", Permission.PLAN),

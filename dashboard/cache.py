@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import cv2
 import numpy as np
@@ -27,9 +27,13 @@ from fercore.training.rundir import Run
 from fercore.versions.files import manifest
 from fercore.versions.recipe import Recipe, apply
 
+if TYPE_CHECKING:
+    from fercore.training.predict import Predictor
+
 P = ParamSpec("P")
 T = TypeVar("T")
 _PART = 5_000  # faces whose pixels are in memory at once
+_THREADS = 2  # of a prediction: labeling goes on beside it
 
 
 def workspace() -> Workspace:
@@ -466,3 +470,29 @@ def architecture(store: Store, model: str) -> pd.DataFrame:
     from fercore.models.network import architecture  # torch takes seconds: pages that do not need it open without
 
     return architecture(model, 7)
+
+
+@reader(entries=16)
+def leak(store: Store, run_id: str) -> evaluation.Leak:
+    return evaluation.leak(store.workspace, run_id)
+
+
+@reader(entries=2)
+def _predictor(store: Store, run_id: str, weights: tuple[tuple[str, int], ...]) -> "Predictor":
+    from fercore.training.predict import load
+
+    return load(store.workspace.runs / run_id)
+
+
+def predictor(run: Run) -> "Predictor":
+    """The networks of a finished run, on the CPU: loaded once for all sessions, and anew when a file of weights is another one.
+
+    Raises:
+        NotFound, Conflict, BadInput: see `fercore.training.predict.load`.
+    """
+    import torch
+
+    assert run.config is not None  # a finished run has one
+    torch.set_num_threads(min(_THREADS, torch.get_num_threads()))  # each thread has a number of its own
+    files = sorted(path for member in run.config.members or (run.run_id,) for path in (run.path.parent / member).glob("best*.safetensors"))
+    return _predictor(run.run_id, tuple((str(path), path.stat().st_mtime_ns) for path in files))

@@ -147,6 +147,17 @@ def vote_bars(votes: Sequence[tuple[str, int]], names: Mapping[str, str]) -> go.
     return figure
 
 
+def share_bars(shares: Mapping[str, float]) -> go.Figure:
+    """Lying bars of the probability (0-1) of each class, in the order of `shares`."""
+    percents = [f"{100 * p:.1f} %" for p in shares.values()]
+    figure = go.Figure(go.Bar(y=[name_of(c) for c in shares], x=[100 * p for p in shares.values()], orientation="h", text=percents,
+                              textposition="outside", marker_color=[colour_of(c) for c in shares], cliponaxis=False,
+                              hovertemplate="%{y}: %{text}<extra></extra>"))
+    figure.update_xaxes(range=[0, 115], dtick=25, ticksuffix=" %")
+    figure.update_yaxes(autorange="reversed")
+    return figure
+
+
 def over_time(estimates: dict[str, Estimate], title: str, *, percent: bool = False) -> go.Figure:
     """Points with interval whiskers in the order of `estimates`; a gap where one has no value."""
     factor = 100 if percent else 1

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from collections.abc import Sequence
 from uuid import uuid4
 
 import numpy as np
@@ -17,10 +18,13 @@ from fercore import curation
 from fercore.audit import KINDS
 from fercore.curation import campaigns
 from fercore.curation import schemes as book
-from fercore.domain import SIDE, Permission
+from fercore.domain import SIDE, Permission, Pixels
 from fercore.errors import FerError
+from fercore.ingest.images import Box
 
 PAGE = 60
+_BOX = "position:absolute;box-sizing:border-box;border:2px solid #fff;outline:1px solid #1B222C;"
+_NUMBER = "position:absolute;left:-2px;padding:0 6px;background:#1B222C;color:#fff;font-size:12px;font-weight:600;line-height:18px;"
 
 
 def wall(rows: pd.DataFrame, key: str, *, scale: int = 2, second: dict[str, str] | None = None, notes: dict[str, str] | None = None,
@@ -88,6 +92,23 @@ def upscaled(gray48: bytes, scale: int) -> str:
     side = SIDE * scale
     return (f'<img src="data:image/png;base64,{data}" width="{side}" height="{side}" alt="face" '
             'style="image-rendering:pixelated;border-radius:4px;display:block">')
+
+
+def boxed(picture: Pixels, boxes: Sequence[Box]) -> str:
+    """A picture as wide as its place and at most 460 pixels high, with numbered boxes over it. Pixels as `images.decode` gives them."""
+    height, width = picture.shape[:2]
+    image, buffer = Image.fromarray(picture), io.BytesIO()
+    image.thumbnail((1280, 1280))
+    image.save(buffer, "JPEG", quality=90)
+    scale, marks = max(1, 240 // max(width, height)), ""
+    for number, (left, top, right, bottom) in enumerate(boxes, 1):
+        place = zip(("left", "top", "width", "height"), (left / width, top / height, (right - left) / width, (bottom - top) / height), strict=True)
+        above = "bottom:100%" if top > height / 10 else "top:-2px"  # where it hides nothing of the face, if there is room
+        marks += (f'<div style="{_BOX}{";".join(f"{name}:{share:.2%}" for name, share in place)}">'
+                  f'<span style="{_NUMBER}{above}">{number}</span></div>')
+    return (f'<div style="position:relative;width:min(100%,{min(scale * width, 460 * width / height):.0f}px)">'
+            f'<img src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="the picture, faces marked: {len(boxes)}" '
+            f'style="width:100%;display:block;border-radius:4px{";image-rendering:pixelated" * (scale > 1)}">{marks}</div>')
 
 
 @st.dialog("Face", width="large")
