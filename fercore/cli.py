@@ -603,11 +603,12 @@ def version_gates(version: str, waive: Annotated[str | None, typer.Option(help="
 @versioning.command("diff")
 def version_diff(version_a: str, version_b: str,
                  cell: Annotated[tuple[str, str] | None, typer.Option(help="List the samples whose label goes from one class to another.")] = None,
+                 kind: Annotated[str | None, typer.Option("--list", help=f"List the samples that are {', '.join(versions.diff.KINDS)}.")] = None,
                  workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
     """What changes from one version to another; reads files only."""
     found = versions.diff.compare(Workspace(workspace), version_a, version_b)
-    if cell:
-        show(found.faces("relabelled", *cell)[["sample_id", "image_id"]], as_json)
+    if cell or kind:
+        show(found.faces(kind or "relabelled", *(cell or ())), as_json)
     elif as_json:
         show(found.summary(), True)
     else:

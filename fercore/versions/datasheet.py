@@ -217,7 +217,7 @@ def as_html(version_id: str, sections: Sequence[Section]) -> str:
 def as_markdown(version_id: str, sections: Sequence[Section]) -> str:
     """Markdown with tables; what people wrote is escaped, so that it cannot become a link or markup."""
     def e(text: str) -> str:
-        return re.sub(r"([\\`*_{}\[\]<>()#+!|~&-])", r"\\\1", text).replace("\n", "<br>")
+        return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.escape(text, quote=False)).replace("\n", "<br>")
 
     def shown(part: Part) -> str:
         if isinstance(part, str):

@@ -49,11 +49,11 @@ class Diff:
         both = pd.DataFrame(n).fillna(0).astype(int).rename_axis("value").reset_index().sort_values("value", ignore_index=True)
         return both.assign(change=both["b"] - both["a"])
 
-    def faces(self, kind: Kind, before: str | None = None, after: str | None = None) -> pd.DataFrame:
+    def faces(self, kind: str, before: str | None = None, after: str | None = None) -> pd.DataFrame:
         """Rows of one kind; for relabelled and moved also of one cell of the matrix. Raises: BadInput: no such kind."""
-        if kind not in self.masks:
+        if kind not in KINDS:
             raise BadInput("Unknown kind of change", f"{kind!r}", f"Choose {', '.join(KINDS)}")
-        part, column = self.rows[self.masks[kind]], "split" if kind == "moved" else "label"
+        part, column = self.rows[next(m for k, m in self.masks.items() if k == kind)], "split" if kind == "moved" else "label"
         if before is not None:
             part = part[part[f"{column}_a"] == before]
         return part[part[f"{column}_b"] == after] if after is not None else part

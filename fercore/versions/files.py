@@ -83,7 +83,7 @@ def write_state(workspace: Workspace, version_id: str, state: str, acts: Sequenc
 def state(workspace: Workspace, version_id: str) -> str:
     """The copied state; "frozen" where none was copied. Raises: NotFound."""
     stated, copied = card(workspace, version_id), copied_state(workspace, version_id)
-    found = str(copied.get("state")) if copied.get("manifest_sha256") == stated["manifest_sha256"] else "frozen"
+    found = str(copied.get("state", "frozen")) if copied.get("manifest_sha256") == stated["manifest_sha256"] else "frozen"
     return "draft" if found == "rejected" else found  # "rejected" in workspaces of before
 
 

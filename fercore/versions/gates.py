@@ -172,8 +172,8 @@ def _agreement(f: _Facts) -> Gate:
     told.append(f"{len(shares):,} annotators judged by known answers")
     below = [s for s in shares if rules.gold is not None and s.value is not None and s.value < rules.gold]
     problems += [f"{len(below):,} annotators met fewer than {rules.gold:.0%} of the known answers"] if below else []
-    limits = [f"lower bound of alpha {rules.alpha:g}"] * (rules.alpha is not None) + [f"{rules.gold or 0:.0%} of known answers"] * (
-        rules.gold is not None)
+    limits = [text.format(limit) for text, limit in (("lower bound of alpha {:g}", rules.alpha), ("{:.0%} of known answers", rules.gold))
+              if limit is not None] or ["no limit"]
     return _gate("agreement", "Annotators agree", problems, "; ".join(told), wanted=" and ".join(limits) + f", from {rules.masked} faces on")
 
 

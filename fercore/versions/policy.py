@@ -62,6 +62,11 @@ def current(store: Store) -> Policy:
     return Policy() if rows.empty else Policy.model_validate_json(rows["detail"].iloc[-1])
 
 
+def of_approval(detail: str) -> Policy:
+    """The policy that held when an approval was given; the present defaults for one of before there was a policy."""
+    return Policy.model_validate(json.loads(detail).get("policy", {}))
+
+
 def change(store: Store, actor: Person, changes: dict[str, object], reason: str) -> Policy:
     """Sets some numbers anew; versions that are approved already stay so.
 

@@ -81,18 +81,22 @@ def mend(store: Store) -> list[str]:
 def copy_problems(workspace: Workspace, version_id: str) -> list[str]:
     """What is wrong with the copied acts, without the database: an act that is not what was hashed, or a state that is not that of the acts."""
     copied = files.copied_state(workspace, version_id)
-    acts: Acts = copied.get("acts", [])
+    if not (workspace.versions / version_id / "state.json").exists():
+        return []  # killed between freezing and copying
+    if not {"state", "manifest_sha256"} <= set(copied) <= {"state", "manifest_sha256", "acts"}:
+        return ["state.json cannot be read"]
+    acts: Acts = copied.get("acts", [])  # none from before acts were copied
     try:
+        if copied["manifest_sha256"] != files.card(workspace, version_id)["manifest_sha256"]:
+            return ["state.json is about another manifest"]
         wrong = [a["seq"] for a in acts if a["hash"] != hashlib.sha256((a["prev_hash"] + json.dumps(
             [a[c] for c in table.ACT], separators=(",", ":"), ensure_ascii=False)).encode()).hexdigest()]
         if wrong:
             return [f"state.json: act {wrong[0]} was changed"]
         if acts and (copied["state"] != state_of(acts) or {a["version_id"] for a in acts} != {version_id}):
             return ["state.json: the state or the version is not that of the acts"]
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, BadInput):
         return ["state.json: an act was changed"]
-    if (workspace.versions / version_id / "state.json").exists() and not copied:
-        return ["state.json cannot be read"]
     return []
 
 
