@@ -34,7 +34,8 @@ def composition(person: Person, version: pd.Series) -> None:
     with right:
         wide = included.pivot_table(index="label", columns="split", values="n", aggfunc="sum", fill_value=0)
         wide = wide.reindex(columns=[c for c in ("train", "val", "test") if c in wide]).assign(total=lambda d: d.sum(axis=1))
-        st.dataframe(wide.rename(index=charts.name_of), height="content")
+        st.dataframe(wide.reindex([c for c in charts.ORDER if c in wide.index] + [c for c in wide.index if c not in charts.ORDER]).rename(
+            index=charts.name_of), height="content")
     reasons = parts[parts["exclusion"].notna()].groupby("exclusion")["n"].sum().sort_values(ascending=False)
     if reasons.empty:
         st.caption("Nothing was excluded.")
@@ -54,12 +55,13 @@ def gates(person: Person, version: pd.Series) -> None:
     failed = sum(g.result == "fail" for g in found)
     st.markdown(f"**{failed} of {len(found)} gates fail**: nobody can approve until they pass or a data lead waives them." if failed else
                 f"All {len(found)} gates pass or are waived.")
-    for gate in found:
-        with st.container(border=True, horizontal=True, vertical_alignment="center", gap="small"):
-            st.markdown(_RESULTS[gate.result], width=92)
-            wanted = f" (wanted: {access.plain(gate.wanted)})" if gate.wanted else ""
-            waived = f"  \nWaived by {access.plain(_name(gate.waived_by))}: {access.plain(gate.reason)}" if gate.reason else ""
-            st.markdown(f"**{gate.title}**  \n{access.plain(gate.found)}{wanted}{waived}", width="stretch")
+    for gate in sorted(found, key=lambda g: ("fail", "waived", "pass").index(g.result)):
+        result, words, acts = st.columns([1, 7, 3], vertical_alignment="center")
+        result.markdown(_RESULTS[gate.result])
+        wanted = f" (wanted: {access.plain(gate.wanted)})" if gate.wanted else ""
+        waived = f"  \nWaived by {access.plain(_name(gate.waived_by))}: {access.plain(gate.reason)}" if gate.reason else ""
+        words.markdown(f"**{gate.title}**: {access.plain(gate.found)}{wanted}{waived}")
+        with acts.container(horizontal=True, horizontal_alignment="right", gap="small"):
             if gate.faces:
                 st.button("Faces", key=f"faces-{gate.gate_id}", icon=":material/grid_view:", on_click=_show, args=(gate.gate_id,))
             if gate.result == "fail" and gate.waivable and _may_waive(person, version):
@@ -108,7 +110,7 @@ def policy(person: Person, signing: cache.Signing) -> None:
                 columns, (("class_floor", "Faces of a class", 1, 1), ("group_floor", "Faces of a group", 0, 1),
                           ("open_adjudications", "Open disputes at most", 0, 1), ("alpha", "Alpha at least", -1.0, 0.05),
                           ("gold", "Known answers met", 0.0, 0.05)), strict=True)}
-            reason = st.text_input("Reason", max_chars=1000)
+            reason = st.text_input("Reason for the change", max_chars=1000)
             if st.form_submit_button("Change the policy"):
                 try:
                     versions.policy.change(cache.store(), person, {**versions.policy.TEAMS[team], **numbers}, reason)
@@ -163,17 +165,18 @@ def _answer(version_id: str, part: Answer, edits: bool) -> None:
 def timeline(version: pd.Series) -> None:
     """Every act on the version."""
     acts, _ = cache.version_detail(str(version.name))
-    shown = acts.assign(about=[_about(a.act, a.detail) for a in acts.itertuples()], state=acts["state"].str.replace("_", " "),
-                        act=acts["act"].str.replace("_", " "), role=acts["role"].str.replace("_", " "), hash=acts["hash"].str[:16])
+    shown = acts.assign(said=[_said(a.act, a.reason, a.detail) for a in acts.itertuples()], state=acts["state"].fillna("").str.replace("_", " "),
+                        act=acts["act"].str.replace("_", " "), role=acts["role"].str.replace("_", " "), hash=acts["hash"].str[:12])
     st.dataframe(shown, hide_index=True, height="content",
-                 column_order=["recorded_at", "act", "state", "person", "role", "authentication", "reason", "about", "hash"],
-                 column_config={"recorded_at": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm:ss")})
+                 column_order=["recorded_at", "act", "state", "person", "role", "authentication", "said", "hash"],
+                 column_config={"recorded_at": st.column_config.DatetimeColumn("when (UTC)", format="YYYY-MM-DD HH:mm:ss"),
+                                "said": st.column_config.TextColumn("reason or content", width="medium")})
     st.caption("Acts are only ever added. Each one carries a hash over itself and the act before, and the hash of the manifest it is about; "
                f"`fercore version verify {version.name}` recomputes them.")
 
 
-def _about(act: str, detail: str | None) -> str:
+def _said(act: str, reason: str | None, detail: str | None) -> str:
     found = json.loads(detail) if isinstance(detail, str) else {}
     if act == "datasheet":
         return f"{QUESTIONS[found['field']].title}: {found['text']}"
-    return f"{found['gate']}: {found['found']}" if act == "waive" else ""
+    return " · ".join(filter(None, (reason if isinstance(reason, str) else "", f"{found['gate']}: {found['found']}" if act == "waive" else "")))

@@ -10,8 +10,8 @@ from fercore.domain import Permission
 person = access.actor()
 person.require(Permission.READ_RESULTS)
 table = cache.version_table()
-st.title("Versions")
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    st.title("Versions", width="content")
     if not table.empty:
         version_id = choose_in_url("version", {r.version_id: f"{r.version_id} ({r.state.replace('_', ' ')})" for r in table.itertuples()},
                                    label="Version", width=320)

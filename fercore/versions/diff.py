@@ -8,6 +8,7 @@ import pandas as pd
 
 from fercore.domain import SPLITS, Workspace
 from fercore.errors import BadInput
+from fercore.schemes import CLASSES
 from fercore.versions import files
 from fercore.versions.rows import TAGS, rows_of
 
@@ -40,13 +41,16 @@ class Diff:
         """Labels of a (rows) by labels of b (columns) over the relabelled rows, or splits over the moved ones: counts, square."""
         column = "split" if kind == "moved" else "label"
         part = self.rows[self.masks[kind]]
-        names = [s for s in SPLITS if s in {*part["split_a"], *part["split_b"]}] if kind == "moved" else sorted({*part["label_a"], *part["label_b"]})
+        met = {*part[f"{column}_a"], *part[f"{column}_b"]}
+        names = [s for s in SPLITS if s in met] if kind == "moved" else _ordered(met)
         return pd.crosstab(part[f"{column}_a"], part[f"{column}_b"]).reindex(index=names, columns=names, fill_value=0)
 
     def distribution(self, column: str) -> pd.DataFrame:
         """How many rows each version includes, by `column` (label, split, age_band, gender): value, a, b, change."""
         n = {side: self.rows.loc[self.rows[f"exclusion_{side}"] == "", f"{column}_{side}"].value_counts() for side in "ab"}
-        both = pd.DataFrame(n).fillna(0).astype(int).rename_axis("value").reset_index().sort_values("value", ignore_index=True)
+        both = pd.DataFrame(n).fillna(0).astype(int)
+        order = [s for s in SPLITS if s in both.index] if column == "split" else _ordered(set(both.index))
+        both = both.reindex(order).rename_axis("value").reset_index()
         return both.assign(change=both["b"] - both["a"])
 
     def faces(self, kind: str, before: str | None = None, after: str | None = None) -> pd.DataFrame:
@@ -85,6 +89,12 @@ class Diff:
 
 
 _ABSENT = "not among the rows"
+
+
+def _ordered(names: set[str]) -> list[str]:
+    """Classes in the order of their schemes."""
+    known = list(CLASSES)
+    return sorted(names, key=lambda n: (known.index(n) if n in known else len(known), n))
 
 
 def compare(workspace: Workspace, a: str, b: str) -> Diff:

@@ -115,7 +115,7 @@ def test_the_policy_is_changed_with_a_reason_by_a_lead_only(signed_store: Store)
     press(at, "Change the policy")
     assert "A reason is needed" in said(at) and not policy.current(signed_store).small_team
     at.radio[0].set_value(1)
-    next(t for t in at.text_input if t.label == "Reason").set_value("I am alone")
+    next(t for t in at.text_input if t.label == "Reason for the change").set_value("I am alone")
     press(at, "Change the policy")
     assert policy.current(signed_store).small_team and "Small-team policy" in said(at) and f"Approve {version_id}" in buttons(at)
 
@@ -152,4 +152,4 @@ def test_every_view_has_an_address(signed_store: Store, view: str, person: Any) 
     assert not at.error and at.segmented_control(key="view").value == view
     if view == "Timeline":
         acts = at.dataframe[0].value
-        assert acts["act"].tolist() == ["freeze", *["datasheet"] * 4, "submit"] and "For <b>tests</b>" in acts["about"].iloc[1]
+        assert acts["act"].tolist() == ["freeze", *["datasheet"] * 4, "submit"] and "For <b>tests</b>" in acts["said"].iloc[1]
