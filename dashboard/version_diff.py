@@ -32,8 +32,9 @@ def view(person: Person, version_id: str, others: list[str]) -> None:
         return
     first = next(k for k in ("relabelled", *KINDS) if counts[k])
     kind: Kind = st.segmented_control("Kind of change", KINDS, default=first, required=True, key="kind", bind="query-params",
-                                      label_visibility="collapsed", format_func=lambda k: f"{k} {counts[k]:,}")
-    st.caption(f"{counts[kind]:,} faces are {kind}: {_MEANINGS[kind]}.")
+                                      label_visibility="collapsed")
+    st.markdown(" · ".join(f"**{n:,} {k}**" if k == kind else f"{n:,} {k}" for k, n in counts.items()))
+    st.caption(f"{kind.capitalize()}: {_MEANINGS[kind]}.")
     if kind == "relabelled" and counts[kind]:
         _matrix(found)
     elif kind == "moved" and counts[kind]:

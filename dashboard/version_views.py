@@ -53,10 +53,13 @@ def gates(person: Person, version: pd.Series) -> None:
     with st.spinner("Checking every gate"):
         found = cache.gates_of(person, version_id)
     failed = sum(g.result == "fail" for g in found)
-    st.markdown(f"**{failed} of {len(found)} gates fail**: nobody can approve until they pass or a data lead waives them." if failed else
-                f"All {len(found)} gates pass or are waived.")
+    if version["state"] not in OPEN:
+        st.caption(f"As things stand now, {failed} of {len(found)} gates fail. {_when_approved(version_id)}")
+    else:
+        st.markdown(f"**{failed} of {len(found)} gates fail**: nobody can approve until they pass or a data lead waives them." if failed else
+                    f"All {len(found)} gates pass or are waived.")
     for gate in sorted(found, key=lambda g: ("fail", "waived", "pass").index(g.result)):
-        result, words, acts = st.columns([1, 7, 3], vertical_alignment="center")
+        result, words, acts = st.columns([1.1, 8, 2.7], vertical_alignment="center")
         result.markdown(_RESULTS[gate.result])
         wanted = f" (wanted: {access.plain(gate.wanted)})" if gate.wanted else ""
         waived = f"  \nWaived by {access.plain(_name(gate.waived_by))}: {access.plain(gate.reason)}" if gate.reason else ""
@@ -70,6 +73,15 @@ def gates(person: Person, version: pd.Series) -> None:
     if chosen:
         _faces_of(person, chosen)
     policy(person, cache.signing(version_id))
+
+
+def _when_approved(version_id: str) -> str:
+    """What the gates said when the last approval was given."""
+    acts, _ = cache.version_detail(version_id)
+    given = acts.loc[(acts["act"] == "approve") & acts["detail"].notna(), "detail"]
+    results = list(json.loads(given.iloc[-1]).get("gates", {}).values()) if len(given) else []
+    return f"When it was approved, {results.count('pass')} passed and {results.count('waived')} were waived." if results else (
+        "It was approved before there were gates.")
 
 
 def _may_waive(person: Person, version: pd.Series) -> bool:

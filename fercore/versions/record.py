@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from typing import Any
 
 from uuid_utils import uuid7
@@ -108,6 +109,10 @@ def problems(store: Store, version_id: str) -> list[str]:
         broken.append("hash or creator of the version are not those of its first act")
     if any(a["manifest_sha256"] != found["manifest_sha256"] for a in acts):
         broken.append("an act is bound to another manifest")
+    with suppress(FerError):  # a card that cannot be read is found with the files
+        card = files.card(store.workspace, version_id)
+        if (json.loads(found["recipe"]), json.loads(found["counts"])) != (card["recipe"], card["counts"]):
+            broken.append("recipe or counts in the database are not those of version.json")
     copied = files.copied_state(store.workspace, version_id).get("acts", [])
     if copied != acts[:len(copied)]:
         broken.append("the acts beside the files are not those in the database")

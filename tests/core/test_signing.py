@@ -306,6 +306,9 @@ def test_a_creator_who_was_exchanged_is_found(filled: Store) -> None:
     with filled.write("versions") as w:
         w.run("UPDATE facts.version SET person_id = 'lee'")
     assert record.problems(filled, version_id) == ["hash or creator of the version are not those of its first act"]
+    with filled.write("versions") as w:
+        w.run("UPDATE facts.version SET person_id = 'dana', counts = replace(counts, '1', '2')")
+    assert record.problems(filled, version_id) == ["recipe or counts in the database are not those of version.json"]
 
 
 def test_every_changed_byte_of_the_copied_acts_is_found_without_the_database(filled: Store) -> None:

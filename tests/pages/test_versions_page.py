@@ -65,6 +65,7 @@ def test_a_version_is_signed_by_a_reviewer_and_another_lead(signed_store: Store)
     told = said(second)
     assert "approved by Rosa (reviewer) and Lee (data lead)" in told and "local, not authenticated" in told
     assert table.one(signed_store, version_id)["manifest_sha256"] in told and "1 reviewer and 1 data lead, not the creator" in told
+    assert "When it was approved, 10 passed and 0 were waived" in said(shown(REVIEWER, version_id, "Gates"))
     press(second, f"Release {version_id}")
     assert "A reason is needed" in said(second)
     second.text_area(key=f"reason-Release-{version_id}-").set_value("For the report")
@@ -127,7 +128,9 @@ def test_the_diff_opens_its_faces_and_stands_in_the_url(signed_store: Store) -> 
                                                "gesture": str(uuid7())}])
     second = made(signed_store)
     at = shown(REVIEWER, second, "Diff", against=first, **{"from": "surprise", "to": "neutral"})
-    assert "1 faces are relabelled" in said(at) and "Surprise → Neutral**: 1 faces" in said(at)
+    assert "**1 relabelled**" in said(at) and "Surprise → Neutral**: 1 faces" in said(at)
+    moved = shown(REVIEWER, second, "Diff", against=first, kind="moved")
+    assert moved.segmented_control(key="kind").value == "moved" and "**0 moved**" in said(moved)
     same = shown(REVIEWER, second, "Diff", against=second)
     assert "relabelled" in text(same) and not same.error and not same.warning
     alone = made(signed_store)
