@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -24,8 +25,10 @@ from fercore.schemes import Scheme
 from fercore.store import Store, findings, labels, runs, samples, versions
 from fercore.store import sources as source_table
 from fercore.training.rundir import Run
+from fercore.versions import datasheet, diff, gates, policy
 from fercore.versions.files import manifest
 from fercore.versions.recipe import Recipe, apply
+from fercore.versions.record import mend
 
 if TYPE_CHECKING:
     from fercore.training.predict import Predictor
@@ -36,13 +39,26 @@ _PART = 5_000  # faces whose pixels are in memory at once
 _THREADS = 2  # of a prediction: labeling goes on beside it
 
 
+@dataclass(frozen=True)
+class Signing:
+    """How a version stands: the policy that holds now, approvals that hold and stale ones (acts), whose is missing, and former policies."""
+
+    policy: policy.Policy
+    given: list[dict[str, Any]]
+    stale: list[dict[str, Any]]
+    missing: str
+    history: pd.DataFrame
+
+
 def workspace() -> Workspace:
     return Workspace(Path(os.environ.get("FERCORE_WORKSPACE", "data/workspace")).absolute())
 
 
 @st.cache_resource(show_spinner=False)
 def _open(root: str) -> Store:
-    return Store(Workspace(Path(root)), holder="the dashboard")
+    opened = Store(Workspace(Path(root)), holder="the dashboard")
+    mend(opened)  # what a killed process left behind
+    return opened
 
 
 def synthetic() -> bool:
@@ -209,6 +225,29 @@ def version_table(store: Store) -> pd.DataFrame:
 def version_detail(store: Store, version_id: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(timeline, composition)."""
     return versions.timeline(store, version_id), versions.composition(store, version_id)
+
+
+@reader("versions", "people")
+def signing(store: Store, version_id: str) -> Signing:
+    """Who has signed a version, and who must still."""
+    acts, rules = versions.acts(store, version_id), policy.current(store)
+    given, stale = policy.approvals(acts)
+    return Signing(rules, given, stale, policy.missing(rules, given), policy.history(store))
+
+
+@reader("versions", "labels", "samples", "campaigns", "people", entries=32)
+def gates_of(store: Store, person: Person, version_id: str) -> list[gates.Gate]:
+    return gates.check(store, person, version_id)
+
+
+@reader("versions", "labels", "samples", "people", entries=16)
+def datasheet_of(store: Store, person: Person, version_id: str) -> list[datasheet.Section]:
+    return datasheet.sheet(store, person, version_id)
+
+
+@reader(entries=8)
+def version_diff(store: Store, before: str, after: str) -> diff.Diff:
+    return diff.compare(store.workspace, before, after)
 
 
 @reader("versions")

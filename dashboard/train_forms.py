@@ -7,7 +7,7 @@ import streamlit as st
 import yaml
 
 from dashboard import cache
-from fercore import jobs
+from fercore import jobs, versions
 from fercore.domain import Person
 from fercore.errors import BadInput, FerError
 from fercore.models import BACKBONES, MODELS
@@ -52,7 +52,7 @@ def launch(person: Person, listed: list[dict[str, Any]]) -> None:
         seeds = st.number_input("Seeds from the one above on", 1, 20, 3)
         if study:
             st.caption(f"{max(len(models), 1) * max(len(balances), 1) * seeds} runs; those that a study of this name has already are not repeated.")
-    unapproved = states[version_id] != "approved"
+    unapproved = not versions.trainable(states[version_id])
     sure = not unapproved or st.checkbox(f"{version_id} is not approved: launch an exploratory run, which is marked as such")
     if st.button("Launch", type="primary", icon=":material/play_arrow:", disabled=not sure):
         try:

@@ -33,7 +33,7 @@ from fercore.curation import quality
 from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
 from fercore.domain import Person, Role, Workspace
-from fercore.errors import BadInput, FerError, NotAllowed, WorkspaceError
+from fercore.errors import BadInput, Conflict, FerError, NotAllowed, WorkspaceError
 from fercore.ingest import images
 from fercore.models import BACKBONES, MODELS, spec_of
 from fercore.store import Store, labels, query_sealed
@@ -210,10 +210,15 @@ def doctor(workspace: Where = DEFAULT, rebuild: Annotated[bool, typer.Option(hel
                 f"{len(damaged):,} damaged or gone, the first is {damaged[0][:16]}" if damaged else "verified") + (
                 f"; {swept:,} left by imports that were killed, now deleted" if swept else "")
             healthy &= not damaged
+            versions.record.mend(store)
+            acts, head = version_table.chain_head(store)
+            changed = version_table.broken_acts(store)
+            facts["acts on versions"] = (f"{acts:,} acts, head {head[:16] or 'none'}: verified" if not changed
+                                         else f"broken at act {changed[0][1]}: {changed[0][2]}")
+            healthy &= not changed
             listed = version_table.table(store)
             for version_id in listed["version_id"]:
-                recorded = version_table.one(store, version_id)["manifest_sha256"]
-                problems = versions.verify(store.workspace, version_id, recorded)
+                problems = versions.record.verify(store, version_id)
                 facts[f"version {version_id}"] = "verified" if not problems else "; ".join(problems)
                 healthy &= not problems
             facts["runs"] = len(jobs.list_runs(store.workspace))
@@ -529,31 +534,153 @@ def version_submit(version: str, workspace: Where = DEFAULT, person: As = None) 
     """Ask for review."""
     with opened(workspace) as store:
         versions.submit(store, actor(store, person), version)
-    say(f"{version} is in review")
+        say(f"{version} is in review; it needs {versions.policy.current(store).sentence()}")
 
 
 @versioning.command("approve")
 def version_approve(version: str, reason: str = "", workspace: Where = DEFAULT, person: As = None) -> None:
-    """Approve a version that somebody else froze."""
+    """Approve a version that passes its gates and that somebody else froze."""
     with opened(workspace) as store:
-        versions.approve(store, actor(store, person), version, reason)
-    say(f"{version} is approved (local, not authenticated)")
+        who = actor(store, person)
+        state = versions.approve(store, who, version, reason)
+        missing = versions.policy.missing(versions.policy.current(store), versions.policy.approvals(version_table.acts(store, version))[0])
+    say(f"{version} is approved ({who.authentication})" if state == "approved" else
+        f"{version}: your approval is recorded ({who.authentication}); it still needs {missing}")
+
+
+Reason = Annotated[str, typer.Option(help="Why; it is recorded.")]
 
 
 @versioning.command("reject")
 def version_reject(version: str, reason: Annotated[str, typer.Option(help="What must change.")] = "", workspace: Where = DEFAULT,
                    person: As = None) -> None:
-    """Reject a version that somebody else froze."""
+    """Ask for changes to a version that somebody else froze: it is a draft again."""
     with opened(workspace) as store:
         versions.reject(store, actor(store, person), version, reason)
-    say(f"{version} is rejected")
+    say(f"{version} is a draft again. Another manifest is another version: build it anew. After changes to the datasheet only, submit it again")
+
+
+@versioning.command("release")
+def version_release(version: str, reason: Reason = "", workspace: Where = DEFAULT, person: As = None) -> None:
+    """Make an approved version the one to use."""
+    with opened(workspace) as store:
+        versions.release(store, actor(store, person), version, reason)
+    say(f"{version} is released")
+
+
+@versioning.command("deprecate")
+def version_deprecate(version: str, reason: Reason = "", workspace: Where = DEFAULT, person: As = None) -> None:
+    """Say that a released version is not for new work."""
+    with opened(workspace) as store:
+        versions.deprecate(store, actor(store, person), version, reason)
+    say(f"{version} is deprecated")
+
+
+@versioning.command("revoke")
+def version_revoke(version: str, reason: Reason = "", workspace: Where = DEFAULT, person: As = None) -> None:
+    """Take the approval of a version back for good."""
+    with opened(workspace) as store:
+        versions.revoke(store, actor(store, person), version, reason)
+    say(f"{version} is revoked")
+
+
+@versioning.command("gates")
+def version_gates(version: str, waive: Annotated[str | None, typer.Option(help="Waive this gate for what it found, with --reason.")] = None,
+                  reason: Reason = "", workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """What a version must pass before it is approved. Exit code 2 when a gate fails."""
+    with opened(workspace) as store:
+        who = actor(store, person)
+        if waive:
+            versions.waive(store, who, version, waive, reason)
+        found = versions.gates.check(store, who, version)
+    if as_json:
+        show({"version": version, "gates": found}, True)
+    else:
+        show(pd.DataFrame([{"gate": g.gate_id, "result": g.result, "found": g.found, "reason": g.reason} for g in found]), False)
+    if any(g.result == "fail" for g in found):
+        raise typer.Exit(2)
+
+
+@versioning.command("diff")
+def version_diff(version_a: str, version_b: str,
+                 cell: Annotated[tuple[str, str] | None, typer.Option(help="List the samples whose label goes from one class to another.")] = None,
+                 kind: Annotated[str | None, typer.Option("--list", help=f"List the samples that are {', '.join(versions.diff.KINDS)}.")] = None,
+                 workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """What changes from one version to another; reads files only."""
+    found = versions.diff.compare(Workspace(workspace), version_a, version_b)
+    if cell or kind:
+        show(found.faces(kind or "relabelled", *(cell or ())), as_json)
+    elif as_json:
+        show(found.summary(), True)
+    else:
+        print(found.text())
+
+
+@versioning.command("datasheet")
+def version_datasheet(version: str,
+                      answer: Annotated[tuple[str, str] | None, typer.Option(help="Answer a question of the datasheet: FIELD TEXT.")] = None,
+                      form: Annotated[str, typer.Option("--format", help="markdown or html.")] = "markdown",
+                      to: Annotated[Path | None, typer.Option(help="Write it to this new file.")] = None,
+                      workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """The datasheet of a version, generated from facts and answers."""
+    if form not in ("markdown", "html"):
+        raise BadInput("Unknown format", f"{form!r}", "Choose markdown or html")
+    with opened(workspace) as store:
+        who = actor(store, person)
+        if answer:
+            versions.answer(store, who, version, *answer)
+        sections = versions.datasheet.sheet(store, who, version)
+    if as_json:
+        show({"version": version, "sections": sections}, True)
+        return
+    text = (versions.datasheet.as_html if form == "html" else versions.datasheet.as_markdown)(version, sections)
+    if to is None:
+        print(text, end="")
+        return
+    try:
+        with to.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise Conflict("The file is there already", str(to), "Name a new one") from error
+
+
+@versioning.command("timeline")
+def version_timeline(version: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Every act on a version."""
+    with opened(workspace) as store:
+        version_table.one(store, version)
+        found = version_table.timeline(store, version)
+    show(found if as_json else found[["recorded_at", "act", "state", "person", "role", "authentication", "reason"]], as_json)
+
+
+@versioning.command("policy")
+def version_policy(team: Annotated[int | None, typer.Option(min=1, help="Set it for a team of 1, of 2, or of 3 and more.")] = None,
+                   setting: Annotated[list[str] | None, typer.Option("--set", help="name=value, e.g. class_floor=20; null sets no limit.")] = None,
+                   reason: Reason = "", workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """What it takes to sign a version: show it, or set it with a reason."""
+    with opened(workspace) as store:
+        changes: dict[str, Any] = dict(versions.policy.TEAMS[min(team, 3)]) if team else {}
+        for item in setting or []:
+            name, _, value = item.partition("=")
+            changes[name] = yaml.safe_load(value)
+        if changes:
+            versions.policy.change(store, actor(store, person), changes, reason)
+        rules, before = versions.policy.current(store), versions.policy.history(store)
+    show({"needs": rules.sentence(), **rules.model_dump(), "history": before if as_json else f"{len(before)} changes"}, as_json)
 
 
 @versioning.command("verify")
 def version_verify(version: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Recompute the hash of the manifest and of every image; reads files only."""
-    problems = versions.verify(Workspace(workspace), version)
-    show({"version": version, "verified": not problems, "problems": problems}, as_json)
+    """Recompute the hash of the manifest, of every image and of every act. While the dashboard is open, acts are checked in their copy."""
+    place = Workspace(workspace)
+    versions.card(place, version)
+    try:
+        with opened(workspace) as store:
+            problems, acts = versions.record.verify(store, version), "database and copy"
+    except WorkspaceError as error:
+        problems, acts = versions.verify(place, version) + versions.record.copy_problems(place, version), "copy only"
+        say(f"fercore: {error} Only the files and the copied acts were checked.")
+    show({"version": version, "verified": not problems, "acts": acts, "problems": problems}, as_json)
     if problems:
         raise typer.Exit(2)
 

@@ -62,14 +62,16 @@ class Permission(StrEnum):
     PLAN = "plan labeling campaigns"
     IMPORT = "import and audit data"
     FREEZE = "freeze versions"
-    APPROVE = "approve or reject versions"
+    APPROVE = "approve versions or ask for changes"
+    RELEASE = "release, deprecate or revoke versions"
+    WAIVE = "waive gates or change the signing policy"
     TRAIN = "launch and cancel training"
     PEOPLE = "manage people"
     SCHEMES = "change label schemes"
 
 
 _ANNOTATOR = frozenset({Permission.LOOK, Permission.LABEL})
-_REVIEWER = _ANNOTATOR | {Permission.READ_RESULTS, Permission.ADJUDICATE, Permission.PLAN}
+_REVIEWER = _ANNOTATOR | {Permission.READ_RESULTS, Permission.ADJUDICATE, Permission.PLAN, Permission.APPROVE}
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.ANNOTATOR: _ANNOTATOR,
     Role.REVIEWER: _REVIEWER,

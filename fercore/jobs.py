@@ -19,7 +19,7 @@ from fercore.training import queue, rundir
 from fercore.training.config import SETTINGS, RunConfig
 from fercore.training.queue import in_order
 from fercore.training.rundir import Progress, Run, Status, has_worker, read_status, utc_now, write_model
-from fercore.versions.files import state
+from fercore.versions.files import state, trainable
 
 MOST = 500  # runs of one study
 ENDED = ("finished", "failed", "cancelled", "dead")
@@ -90,11 +90,11 @@ def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: boo
         raise BadInput("An ensemble is not trained", "Its members are", "Use 'fercore ensemble RUN RUN'")
     if config.warm_start:
         _run_dir(workspace, config.warm_start)
-    approved = state(workspace, config.version_id) == "approved"
-    if not (approved or config.exploratory):
-        raise Conflict("The version is not approved", f"{config.version_id} is {state(workspace, config.version_id).replace('_', ' ')}",
+    standing = state(workspace, config.version_id)
+    if not (trainable(standing) or config.exploratory):
+        raise Conflict("The version is not approved", f"{config.version_id} is {standing.replace('_', ' ')}",
                        "Have it approved, or start an exploratory run (--exploratory), which is marked as such")
-    config, sha256 = config.model_copy(update={"exploratory": not approved}), config.weights_sha256
+    config, sha256 = config.model_copy(update={"exploratory": not trainable(standing)}), config.weights_sha256
     if config.weights:
         path = Path(config.weights).resolve()
         if not path.is_file():

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import access, cache, charts, faces
+from dashboard import access, cache, charts, faces, version_signing
 from fercore import curation
 from fercore.audit import KINDS
 from fercore.domain import Permission
@@ -32,11 +32,13 @@ with left:
         st.page_link("app_pages/adjudicate.py", label=f"Adjudicate: {n:,} disputed expressions", icon=":material/gavel:")
     if person.may(Permission.APPROVE):
         listed = cache.version_table()
-        for version_id in listed.loc[(listed["state"] == "in_review") & (listed["person_id"] != person.person_id), "version_id"]:
-            st.page_link("app_pages/versions.py", label=f"Decide on {version_id}", icon=":material/rule:", query_params={"version": version_id})
+        for version_id in listed.loc[listed["state"] == "in_review", "version_id"]:
+            if version_signing.may_decide(person, listed.set_index("version_id").loc[version_id], cache.signing(version_id)):
+                st.page_link("app_pages/versions.py", label=f"Decide on {version_id}", icon=":material/rule:",
+                             query_params={"version": version_id})
     if person.may(Permission.FREEZE):
         listed = cache.version_table()
-        for row in listed[(listed["state"] == "rejected") & (listed["person_id"] == person.person_id)].itertuples():
+        for row in listed[(listed["state"] == "draft") & (listed["person_id"] == person.person_id)].itertuples():
             st.page_link("app_pages/versions.py", label=f"Changes requested for {row.version_id}: {access.plain(str(row.last_reason))}",
                          icon=":material/edit_note:", query_params={"version": row.version_id})
     inbox = cache.comments(addressee=person.person_id)

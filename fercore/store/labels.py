@@ -196,8 +196,8 @@ def addressed(store: Store, person: Person, event_ids: list[str]) -> dict[str, s
                            {"p": person.person_id, "ids": event_ids}))
 
 
-def disputed(store: Store, person: Person, field: str, share: float, limit: int) -> pd.DataFrame:
-    """Images whose annotators disagree on a field and that nobody has settled, the most disputed first; none on which this person voted.
+def disputed(store: Store, person: Person | None, field: str, share: float, limit: int) -> pd.DataFrame:
+    """Images whose annotators disagree on a field and that nobody has settled, the most disputed first; none on which `person` voted.
 
     Args:
         share: disputed is where the commonest answer of two votes or more has at most this share (0-1); for non-face flags, where some see a
@@ -219,7 +219,7 @@ def disputed(store: Store, person: Person, field: str, share: float, limit: int)
           AND s.image_id NOT IN (SELECT image_id FROM standing WHERE round = 'adjudication' AND op = 'set' AND field = $field)
           AND s.image_id NOT IN (SELECT image_id FROM ballots WHERE person_id = $p)
         ORDER BY s.top, s.n DESC, md5(s.image_id || $p) LIMIT $limit
-    """, {"field": field, "share": share, "p": person.person_id, "limit": limit})
+    """, {"field": field, "share": share, "p": person.person_id if person else "", "limit": limit})
 
 
 def ballots(store: Store, image_id: str, field: str) -> list[tuple[str, str]]:

@@ -30,21 +30,58 @@ def insert(store: Store, name: str, person: Person, make: Callable[[int], tuple[
         publish()
 
 
-def append_event(store: Store, event: dict[str, Any], expected_state: str) -> bool:
-    """Appends an act if the version is still in `expected_state`; returns whether it was."""
+def append(store: Store, version_id: str | None, make: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
+    """Appends the act that `make` returns, given the acts on the version so far (see `acts`), in one transaction; None is the whole workspace.
+
+    What `make` raises leaves all as it was. Two who act at once come one after the other.
+    """
     with store.write("versions") as w:
-        state = w.run("SELECT arg_max(state, seq) FROM facts.version_event WHERE version_id = $id", {"id": event["version_id"]})[0][0]
-        if state != expected_state:
-            return False
-        _append(w, event)
-        return True
+        _append(w, make(_named(w.run(_ACTS, {"id": version_id}))))
 
 
 def _append(w: Writer, event: dict[str, Any]) -> None:
     w.run("""
-        INSERT INTO facts.version_event SELECT $event_id, (SELECT coalesce(max(seq), 0) + 1 FROM facts.version_event), $version_id, $act,
-               $state, $manifest_sha256, $person_id, $role, $authentication, $reason, $at ON CONFLICT DO NOTHING
-    """, {**event, "at": now()})
+        INSERT INTO facts.version_event (event_id, seq, version_id, act, state, manifest_sha256, person_id, role, authentication, reason, detail,
+                                         recorded_at, prev_hash)
+        SELECT $event_id, coalesce(max(seq), 0) + 1, $version_id, $act, $state, $manifest_sha256, $person_id, $role, $authentication, $reason,
+               $detail, $at, coalesce(arg_max(hash, seq), '') FROM facts.version_event
+    """, {"detail": None, **event, "at": now()})
+    w.run("UPDATE facts.version_event AS e SET hash = sha256(e.prev_hash || t.text) FROM facts.version_event_texts AS t "
+          "WHERE t.event_id = e.event_id AND e.event_id = $id::UUID", {"id": event["event_id"]})
+
+
+_ACTS = """
+    SELECT event_id::VARCHAR, seq::VARCHAR, version_id, act, state, manifest_sha256, person_id, role, authentication, reason, detail,
+           epoch_us(recorded_at)::VARCHAR, prev_hash, hash
+    FROM facts.version_event WHERE version_id IS NOT DISTINCT FROM $id ORDER BY seq
+"""
+ACT = ("event_id", "seq", "version_id", "act", "state", "manifest_sha256", "person_id", "role", "authentication", "reason", "detail", "at_us")
+_COLUMNS = (*ACT, "prev_hash", "hash")
+
+
+def _named(rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
+
+
+def acts(store: Store, version_id: str | None) -> list[dict[str, Any]]:
+    """Every act on a version, or on the policy (None), in order, as texts: the columns of ACT, whose values in this order as compact JSON are what
+    is hashed, prev_hash and hash."""
+    return _named(store.rows(_ACTS, {"id": version_id}))
+
+
+def broken_acts(store: Store) -> list[tuple[str | None, int, str]]:
+    """(version, seq, what) of every act that was changed, and of every place where one is missing, in the chain over all acts."""
+    return store.rows("""
+        SELECT version_id, seq, CASE WHEN hash IS DISTINCT FROM sha256(prev_hash || text) THEN 'an act was changed'
+                                     ELSE 'the act before it is missing or was changed' END
+        FROM (SELECT *, lag(hash, 1, '') OVER (ORDER BY seq) AS last_hash FROM facts.version_event_texts)
+        WHERE hash IS DISTINCT FROM sha256(prev_hash || text) OR prev_hash IS DISTINCT FROM last_hash ORDER BY seq
+    """)
+
+
+def chain_head(store: Store) -> tuple[int, str]:
+    """(acts in the chain, hash of the last one): two numbers that a report can quote."""
+    return store.rows("SELECT count(*), coalesce(arg_max(hash, seq), '') FROM facts.version_event")[0]
 
 
 def table(store: Store) -> pd.DataFrame:
@@ -63,11 +100,35 @@ def one(store: Store, version_id: str) -> dict[str, Any]:
 
 
 def timeline(store: Store, version_id: str) -> pd.DataFrame:
+    """Every act on a version, in order."""
     return store.frame("""
-        SELECT e.recorded_at, e.act, e.state, coalesce(p.name, e.person_id) AS person, e.role, e.authentication, e.reason,
-               e.manifest_sha256
-        FROM facts.version_event AS e LEFT JOIN people AS p ON p.person_id = e.person_id WHERE e.version_id = $id ORDER BY e.seq
+        SELECT e.recorded_at, e.act, e.state, coalesce(p.name, e.person_id) AS person, e.role, e.authentication, e.reason, e.detail,
+               e.manifest_sha256, e.person_id, h.hash
+        FROM version_acts AS e JOIN facts.version_event AS h ON h.seq = e.seq LEFT JOIN people AS p ON p.person_id = e.person_id
+        WHERE e.version_id = $id ORDER BY e.seq
     """, {"id": version_id})
+
+
+def policies(store: Store) -> pd.DataFrame:
+    """Every policy that was set, the first first: recorded_at, person, role, authentication, reason, detail (JSON)."""
+    return store.frame("""
+        SELECT e.recorded_at, coalesce(p.name, e.person_id) AS person, e.role, e.authentication, e.reason, e.detail
+        FROM version_acts AS e LEFT JOIN people AS p ON p.person_id = e.person_id WHERE e.act = 'policy' ORDER BY e.seq
+    """)
+
+
+def backing(store: Store, image_ids: list[str], field: str) -> pd.DataFrame:
+    """What stands behind the labels of images: image_id, value, annotators (that chose it), imported (votes), settled (by a reviewer)."""
+    return store.frame("""
+        SELECT image_id, value, sum(annotators)::INTEGER AS annotators, sum(imported)::INTEGER AS imported, bool_or(settled) AS settled
+        FROM (
+            SELECT image_id, value, CASE WHEN round = 'vote' THEN 1 ELSE 0 END AS annotators, 0 AS imported, round = 'adjudication' AS settled
+            FROM standing WHERE field = $field AND op = 'set' AND round IN ('vote', 'adjudication', 'confirm')
+            UNION ALL
+            SELECT s.image_id, v.value, 0, v.votes, false FROM facts.imported_vote AS v JOIN facts.sample AS s ON s.sample_id = v.sample_id
+            WHERE v.field = $field)
+        WHERE image_id IN (SELECT unnest($ids)) GROUP BY image_id, value
+    """, {"ids": image_ids, "field": field})
 
 
 def composition(store: Store, version_id: str) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,22 +71,33 @@ def card(workspace: Workspace, version_id: str) -> dict[str, Any]:
     return read
 
 
-def write_state(workspace: Workspace, version_id: str, state: str) -> None:
-    """Copies the state beside the files, for commands that run without the database; the database decides."""
+def write_state(workspace: Workspace, version_id: str, state: str, acts: Sequence[dict[str, Any]] = ()) -> None:
+    """Copies the state and the acts beside the files, for commands that run without the database; the database decides."""
     path = workspace.versions / version_id / "state.json"
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"state": state, "manifest_sha256": card(workspace, version_id)["manifest_sha256"]}), encoding="utf-8")
+    temporary.write_text(json.dumps({"state": state, "manifest_sha256": card(workspace, version_id)["manifest_sha256"], "acts": list(acts)},
+                                    indent=1), encoding="utf-8")
     temporary.replace(path)
 
 
 def state(workspace: Workspace, version_id: str) -> str:
     """The copied state; "frozen" where none was copied. Raises: NotFound."""
-    stated = card(workspace, version_id)
+    stated, copied = card(workspace, version_id), copied_state(workspace, version_id)
+    found = str(copied.get("state", "frozen")) if copied.get("manifest_sha256") == stated["manifest_sha256"] else "frozen"
+    return "draft" if found == "rejected" else found  # "rejected" in workspaces of before
+
+
+def copied_state(workspace: Workspace, version_id: str) -> dict[str, Any]:
+    """state.json; empty where there is none or it cannot be read."""
     try:
-        copied = json.loads((workspace.versions / version_id / "state.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return "frozen"
-    return str(copied["state"]) if copied["manifest_sha256"] == stated["manifest_sha256"] else "frozen"
+        return dict(json.loads((workspace.versions / version_id / "state.json").read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def trainable(state: str) -> bool:
+    """Whether a version in this state may be trained on without the exploratory mark."""
+    return state in ("approved", "released")
 
 
 def listed(workspace: Workspace) -> list[dict[str, Any]]:

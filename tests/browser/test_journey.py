@@ -39,6 +39,7 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     place = Workspace(tmp_path / "ws")
     with Store(place) as store:
         people.add(store, "Lee", Role.DATA_LEAD)
+        people.add(store, "Rosa", Role.REVIEWER)
     server = serve(APP, env={"FERCORE_WORKSPACE": str(place.root)})
     outside: list[str] = []
     page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((server.url, server.url.replace("http", "ws"), "data:", "blob:"))
@@ -57,6 +58,7 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     uploads.nth(1).set_input_files(votes)
     expect(page.get_by_text(faces.name)).to_be_visible()
     expect(page.get_by_text(votes.name)).to_be_visible()
+    page.get_by_label("Licence, as the source states it").first.fill("drawn, nobody is shown")
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_text("420 rows read, 420 added, 0 rejected")).to_be_visible(timeout=60_000)
     settled(page)
@@ -79,12 +81,33 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     go(page, "Versions")
     page.get_by_role("button", name="Freeze a version").click()
     page.get_by_role("button", name="Freeze and submit for review").click()
-    expect(page.get_by_text("You froze this version; another data lead must decide on it.")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("You froze this version; somebody else must decide on it.")).to_be_visible(timeout=30_000)
+    page.get_by_text("Datasheet", exact=True).click()
+    for question, answer in (("Why was", "To try"), ("How did", "Drawn by a program"), ("What should", "Nothing"), ("Who answers", "Dana")):
+        settled(page)
+        row = page.get_by_test_id("stLayoutWrapper").filter(has_text=question).filter(has=page.get_by_role("button", name="Edit")).last
+        row.get_by_role("button", name="Edit").click()
+        page.get_by_label(question).fill(answer)
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_text(answer, exact=False).first).to_be_visible(timeout=30_000)
     choose(page, "Lee")
     page.get_by_role("link", name="Decide on fer7-v1").click()
-    page.get_by_role("button", name="Approve", exact=True).click()
-    page.get_by_role("button", name="Approve fer7-v1").click()
-    expect(page.get_by_text("approved by Lee")).to_be_visible(timeout=30_000)
+    page.get_by_text("Gates", exact=True).click()
+    expect(page.get_by_text("1 of 10 gates fail")).to_be_visible(timeout=30_000)
+    settled(page)
+    page.get_by_role("button", name="Waive", exact=True).click()  # faces that one person relabelled lie in test as well
+    page.get_by_label("Reason", exact=True).fill("For this journey")
+    page.get_by_role("button", name="Waive: Edited test labels have two votes").click()
+    expect(page.get_by_text("All 10 gates pass or are waived")).to_be_visible(timeout=30_000)
+    settled(page)
+    for name, outcome in (("Lee", "approval by Lee (data lead)"), ("Rosa", "approved by Lee (data lead) and Rosa (reviewer)")):
+        if name != "Lee":
+            choose(page, name)
+            page.get_by_role("link", name="Decide on fer7-v1").click()
+        page.get_by_role("button", name="Approve", exact=True).click()
+        page.get_by_role("button", name="Approve fer7-v1").click()
+        expect(page.get_by_text(outcome)).to_be_visible(timeout=30_000)
+    choose(page, "Dana")
 
     go(page, "Train")
     page.get_by_role("button", name="Launch training").click()
@@ -109,5 +132,5 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     with Store(place) as store:
         stored = store.rows("SELECT image_id, value FROM label_events WHERE person_id = 'dana' AND active ORDER BY seq")
         assert stored == pressed
-        assert store.rows("SELECT state, last_person FROM versions") == [("approved", "lee")]
+        assert store.rows("SELECT state, last_person FROM versions") == [("approved", "rosa")]
         assert store.value("SELECT count(DISTINCT run_id) FROM predictions") == 1

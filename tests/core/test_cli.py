@@ -35,7 +35,7 @@ def refused(done: subprocess.CompletedProcess[str], part: str) -> None:
 
 def test_import_audit_version_and_sql_from_the_shell(tmp_path: Path, small_file: Path) -> None:
     ws = tmp_path / "ws"
-    first = fercore("import", "fer2013", small_file, "--json", workspace=ws)
+    first = fercore("import", "fer2013", small_file, "--licence", "made for tests", "--json", workspace=ws)
     assert first.returncode == 0 and json.loads(first.stdout)["added"] == 70
     again = fercore("import", "fer2013", small_file, workspace=ws)
     assert again.returncode == 0 and "Nothing changed" in again.stdout
@@ -44,10 +44,14 @@ def test_import_audit_version_and_sql_from_the_shell(tmp_path: Path, small_file:
     card = json.loads(fercore("version", "build", "--name", "x", "--json", workspace=ws).stdout)
     assert card["version_id"] == "x-v1"
     assert json.loads(fercore("version", "verify", "x-v1", "--json", workspace=ws).stdout)["verified"] is True
-    assert fercore("version", "submit", "x-v1", workspace=ws).returncode == 0
-    refused(fercore("version", "approve", "x-v1", workspace=ws), "Another data lead must decide")
-    assert fercore("people", "--add", "Lee", "--role", "data_lead", workspace=ws).returncode == 0
-    assert fercore("version", "approve", "x-v1", "--as", "lee", workspace=ws).returncode == 0
+    for field in ("purpose", "collection", "uses", "contact"):
+        assert fercore("version", "datasheet", "x-v1", "--answer", field, "For tests", workspace=ws).returncode == 0
+    assert "needs 1 reviewer and 1 data lead" in fercore("version", "submit", "x-v1", workspace=ws).stderr
+    refused(fercore("version", "approve", "x-v1", workspace=ws), "Somebody else must decide")
+    for name in ("Lee", "Max"):
+        assert fercore("people", "--add", name, "--role", "data_lead", workspace=ws).returncode == 0
+    assert "still needs 1 reviewer" in fercore("version", "approve", "x-v1", "--as", "lee", workspace=ws).stderr
+    assert "is approved (local, not authenticated)" in fercore("version", "approve", "x-v1", "--as", "max", workspace=ws).stderr
     assert json.loads(fercore("version", "list", "--json", workspace=ws).stdout)[0]["state"] == "approved"
     assert json.loads(fercore("sql", "SELECT count(*) AS n FROM samples", "--json", workspace=ws).stdout) == [{"n": 70}]
     refused(fercore("sql", "SELECT * FROM read_csv('/etc/passwd')", workspace=ws), "The query was refused")

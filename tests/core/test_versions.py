@@ -29,8 +29,17 @@ FACES = [image_id(f) for f in some_faces(70)]
 
 @pytest.fixture
 def filled(store: Store, small_file: Path) -> Store:
-    ingest.import_fer2013(store, LEAD, small_file)
+    ingest.import_fer2013(store, LEAD, small_file, licence="made for tests")
     return store
+
+
+def described(store: Store, version_id: str) -> str:
+    """The version with every needed answer in its datasheet, in review."""
+    for field, question in versions.datasheet.QUESTIONS.items():
+        if question.needed:
+            versions.answer(store, LEAD, version_id, field, "For tests")
+    versions.submit(store, LEAD, version_id)
+    return version_id
 
 
 def set_label(store: Store, face: str, value: str, field: str = "expression") -> None:
@@ -97,31 +106,36 @@ def test_later_labels_do_not_change_a_frozen_version(filled: Store) -> None:
     assert again["manifest_sha256"] != versions.card(filled.workspace, version_id)["manifest_sha256"]
 
 
-def test_approval_needs_another_data_lead_and_is_recorded_as_local(filled: Store) -> None:
+def test_approval_needs_a_reviewer_and_another_data_lead_and_is_recorded_as_local(filled: Store) -> None:
     version_id = versions.freeze(filled, LEAD, Recipe(), "a")
     with pytest.raises(Conflict, match="It is frozen, not in review"):
         versions.approve(filled, SECOND_LEAD, version_id)
-    versions.submit(filled, LEAD, version_id)
-    for person, part in ((LEAD, "Another data lead must decide"), (REVIEWER, "Ask a data lead"), (ANNOTATOR, "Ask a data lead")):
+    described(filled, version_id)
+    for person, part in ((LEAD, "Somebody else must decide"), (ANNOTATOR, "Ask a reviewer or data lead")):
         with pytest.raises(NotAllowed, match=part):
             versions.approve(filled, person, version_id)
-    versions.approve(filled, SECOND_LEAD, version_id, "good")
-    assert versions.state(filled.workspace, version_id) == "approved"
+    assert versions.approve(filled, REVIEWER, version_id) == versions.state(filled.workspace, version_id) == "in_review"
+    with pytest.raises(Conflict, match="approved it already.*still needs 1 data lead"):
+        versions.approve(filled, REVIEWER, version_id)
+    assert versions.approve(filled, SECOND_LEAD, version_id, "good") == versions.state(filled.workspace, version_id) == "approved"
     timeline = version_table.timeline(filled, version_id)
-    assert timeline["act"].tolist() == ["freeze", "submit", "approve"] and set(timeline["authentication"]) == {"local, not authenticated"}
+    assert timeline["act"].tolist() == ["freeze", *["datasheet"] * 4, "submit", "approve", "approve"]
+    assert set(timeline["authentication"]) == {"local, not authenticated"}
     assert timeline["manifest_sha256"].nunique() == 1
     for act in (lambda: versions.approve(filled, SECOND_LEAD, version_id), lambda: versions.reject(filled, SECOND_LEAD, version_id, "no")):
         with pytest.raises(Conflict, match="It is approved"):
             act()
 
 
-def test_a_rejection_needs_a_reason(filled: Store) -> None:
+def test_a_request_for_changes_needs_a_reason_and_makes_a_draft(filled: Store) -> None:
     version_id = versions.freeze(filled, LEAD, Recipe(), "a")
     versions.submit(filled, LEAD, version_id)
     with pytest.raises(BadInput, match="reason"):
         versions.reject(filled, SECOND_LEAD, version_id, "  ")
     versions.reject(filled, SECOND_LEAD, version_id, "too few seniors")
-    assert version_table.one(filled, version_id)["state"] == "rejected"
+    assert version_table.one(filled, version_id)["state"] == versions.state(filled.workspace, version_id) == "draft"
+    versions.submit(filled, LEAD, version_id)  # where only the datasheet had to change
+    assert version_table.one(filled, version_id)["state"] == "in_review"
 
 
 def test_an_annotator_may_not_freeze_and_unknown_versions_are_named(filled: Store) -> None:

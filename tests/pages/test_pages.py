@@ -10,7 +10,7 @@ from app_helpers import text
 from streamlit.testing.v1 import AppTest
 
 from dashboard import access, cache
-from fercore import people, versions
+from fercore import people
 from fercore.domain import Permission, Role, Workspace
 from fercore.store import Store
 
@@ -130,22 +130,9 @@ def test_links_from_the_overview_open_the_faces_they_name(use, demo_workspace: P
     assert n and f"**{n:,}** faces" in text(shown)
 
 
-def test_a_version_is_frozen_and_approved_by_another_lead(use, demo_workspace: Path) -> None:
-    store = use(demo_workspace)
-    made = versions.freeze(store, people.find(store, "ada-demo"), versions.Recipe(labels="given"), "second")
-    versions.submit(store, people.find(store, "ada-demo"), made)
-    own = opened(app_as("Ada (demo)", store, version=made), "versions")
-    assert "another data lead must decide" in text(own) and f"Approve {made}" not in [b.label for b in own.button]
-    other = opened(app_as("Ben (demo)", store, version=made), "versions")
-    next(b for b in other.button if b.label == f"Reject {made}").click().run()
-    assert "A reason is needed" in text(other) and versions.state(store.workspace, made) == "in_review"
-    next(b for b in other.button if b.label == f"Approve {made}").click().run()
-    assert not other.exception and versions.state(store.workspace, made) == "approved"
-
-
-def test_a_reviewer_reads_versions_and_cannot_decide(use, demo_workspace: Path) -> None:
+def test_a_reviewer_reads_versions_and_cannot_release(use, demo_workspace: Path) -> None:
     at = opened(app_as("Rosa (demo)", use(demo_workspace)), "versions")
-    assert not {"Approve demo-v1", "Reject demo-v1", "Freeze a version", "Submit for review"} & {b.label for b in at.button}
+    assert not {"Release demo-v1", "Revoke demo-v1", "Freeze a version", "Submit for review"} & {b.label for b in at.button}
     at = opened(at, "train")
     assert "Launch training" not in [b.label for b in at.button]
 

@@ -12,11 +12,13 @@ _MOUNT = st.components.v2.component("fercore_confusion", js=(_HERE / "confusion.
                                     css=(_HERE / "confusion.css").read_text(encoding="utf-8"))
 
 
-def confusion_matrix(counts: pd.DataFrame, shares: pd.DataFrame | None, *, key: str) -> tuple[str, str] | None:
+def confusion_matrix(counts: pd.DataFrame, shares: pd.DataFrame | None, *, key: str, axes: tuple[str, str] = ("true", "predicted"),
+                     ) -> tuple[str, str] | None:
     """Draws counts [true x predicted]; returns the (true, predicted) class ids of a cell once, when it is opened.
 
     Args:
         shares: what colours the cells and stands in them as percent, 0-1 with NA; None shows counts.
+        axes: what rows and columns are called.
     """
     classes = [{"id": c, "name": name_of(c), "colour": colour_of(c)} for c in counts.index]
     rows = counts.sum(axis=1)
@@ -24,6 +26,7 @@ def confusion_matrix(counts: pd.DataFrame, shares: pd.DataFrame | None, *, key: 
     cells = [[{"n": int(counts.loc[t, p]), "share": None if pd.isna(by_row.loc[t, p]) else float(by_row.loc[t, p]),
                "text": f"{int(counts.loc[t, p]):,}" if shares is None else "–" if pd.isna(shares.loc[t, p]) else f"{shares.loc[t, p] * 100:.1f}"}
               for p in counts.columns] for t in counts.index]
-    result = _MOUNT(key=key, data={"classes": classes, "cells": cells, "totals": [f"{int(n):,}" for n in rows]}, on_opened_change=lambda: None)
+    result = _MOUNT(key=key, data={"classes": classes, "cells": cells, "totals": [f"{int(n):,}" for n in rows], "axes": list(axes)},
+                    on_opened_change=lambda: None)
     opened = result.opened
     return (opened["true"], opened["predicted"]) if opened else None

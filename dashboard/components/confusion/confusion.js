@@ -16,7 +16,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   const table = make("table", "")
   const head = make("tr", "")
-  head.append(make("th", "true ↓  predicted →", { class: "corner" }))
+  head.append(make("th", `${data.axes[0]} ↓  ${data.axes[1]} →`, { class: "corner" }))
   for (const cls of data.classes) {
     const th = make("th", "", { scope: "col" })
     th.append(label(cls))
@@ -35,8 +35,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
       const button = make("button", cell.text, {
         type: "button",
         "data-testid": `cell-${t.id}-${p.id}`,
-        "aria-label": `true ${t.name}, predicted ${p.name}: ${cell.n} faces`,
-        title: `true ${t.name}, predicted ${p.name}: n = ${cell.n}` + (cell.share === null ? "" : ` (${(cell.share * 100).toFixed(1)} % of ${t.name})`),
+        "aria-label": `${data.axes[0]} ${t.name}, ${data.axes[1]} ${p.name}: ${cell.n} faces`,
+        title: `${data.axes[0]} ${t.name}, ${data.axes[1]} ${p.name}: n = ${cell.n}` + (cell.share === null ? "" : ` (${(cell.share * 100).toFixed(1)} % of ${t.name})`),
       })
       button.className = i === j ? "right" : "wrong"
       button.style.setProperty("--share", Math.sqrt(cell.share ?? 0).toFixed(3))
