@@ -25,10 +25,10 @@ headline, report, counts = cache.evaluated(run_id)
 st.caption(f"Perceived expression · {basis(runs[run_id])}")
 if config.protocol == "leaky":
     leak = evaluation.leak(cache.workspace(), run_id)
-    st.warning(f"**Leaky, for comparison only.** Faces were balanced ({leak.method}) before they were split: {leak.copied.percent()} of the test rows have an "
-               f"identical copy in training. As published systems count, accuracy is {leak.leaky.percent()}; on copies {leak.on_copied.percent()}, on faces "
-               f"that were not trained on {leak.on_fresh.percent()}." + ("" if leak.predicted is None else
-               f" Copies alone predict {100 * leak.predicted:.1f} %."), icon=":material/water_drop:")
+    st.warning(f"**Leaky, for comparison only.** Faces were balanced ({leak.method}) before they were split: {leak.copied.percent()} of the test rows "
+               f"have an identical copy in training. As published systems count, accuracy is {leak.leaky.percent()}; on copies "
+               f"{leak.on_copied.percent()}, on faces that were not trained on {leak.on_fresh.percent()}."
+               + ("" if leak.predicted is None else f" Copies alone predict {100 * leak.predicted:.1f} %."), icon=":material/water_drop:")
 names = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1", "top_2_accuracy": "Top-2 accuracy"}
 for column, (key, label) in zip(st.columns(len(names)), names.items(), strict=True):
     value = headline[key]
