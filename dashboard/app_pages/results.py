@@ -25,8 +25,8 @@ headline, report, counts = cache.evaluated(run_id)
 st.caption(f"Perceived expression · {basis(runs[run_id])}")
 if config.protocol == "leaky":
     leak = evaluation.leak(cache.workspace(), run_id)
-    st.warning(f"**Leaky, for comparison only.** Faces were balanced ({leak.method}) before they were split: {leak.copied.percent()} of the test rows "
-               f"have an identical copy in training. As published systems count, accuracy is {leak.leaky.percent()}; on copies "
+    st.warning(f"**Leaky, for comparison only.** Faces were balanced ({leak.method}) before they were split: {leak.copied.percent()} of the test "
+               f"rows have an identical copy in training. As published systems count, accuracy is {leak.leaky.percent()}; on copies "
                f"{leak.on_copied.percent()}, on faces that were not trained on {leak.on_fresh.percent()}."
                + ("" if leak.predicted is None else f" Copies alone predict {100 * leak.predicted:.1f} %."), icon=":material/water_drop:")
 names = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1", "top_2_accuracy": "Top-2 accuracy"}
