@@ -41,7 +41,7 @@ def with_votes(workspace: Workspace) -> None:
     manifest["age_band"] = manifest["gender"] = None
     manifest["mean"] = 100.0
     manifest["weight"] = np.where(np.arange(len(manifest)) % 5 == 0, 3.0, 1.0)
-    write_version(directory, manifest, pixels)
+    write_version(directory, manifest, pixels, name="blobs", number=1, created_by="Lena", created_at="2026-01-01T00:00:00+00:00")
 
 
 @pytest.fixture(scope="module")

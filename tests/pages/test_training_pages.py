@@ -1,0 +1,89 @@
+"""Train, Studies and Results of leaky runs, on runs of a small version."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from app_helpers import app_as, text
+from helpers import LEAD, REVIEWER
+
+from dashboard import cache, train_forms
+from fercore import jobs
+from fercore.domain import Workspace
+from fercore.errors import BadInput
+from fercore.store import Store
+from fercore.training.config import run_config
+from fercore.training.rundir import read_config, read_status
+from fercore.training.worker import run
+from tests.core.test_protocols import BASE, with_votes
+from tests.core.version_files import make_version
+
+
+@pytest.fixture
+def trained(peopled: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A study of two seeds and a leaky run, all finished in this process; nothing else starts."""
+    monkeypatch.setenv("FERCORE_DEVICES", "0")
+    workspace = make_version(peopled.workspace.root)
+    with_votes(workspace)
+    jobs.start_study(workspace, "seeds", [run_config(BASE | {"epochs": 1, "seed": s, "flip": s < 1}) for s in (0, 1)], LEAD)
+    jobs.start(workspace, run_config(BASE | {"epochs": 1, "protocol": "leaky", "balance": "ros"}), LEAD)
+    for found in jobs.list_runs(workspace):
+        assert run(found.path, 0) == "finished"
+    yield workspace
+    cache.finished_runs()
+
+
+def of(workspace: Workspace, protocol: str) -> str:
+    return next(r.run_id for r in jobs.list_runs(workspace) if r.config and r.config.protocol == protocol)
+
+
+def test_train_lists_runs_with_their_marks_and_shows_the_one_of_the_link(trained: Workspace) -> None:
+    run_id = of(trained, "leaky")
+    at = app_as(REVIEWER.person_id, "train", run=run_id)
+    assert run_id in text(at) and ":red-badge[leaky]" in text(at) and ":violet-badge[exploratory]" in text(at) and "study seeds" in text(at)
+    assert not [b.label for b in at.button if b.label in ("Launch training", "Make an ensemble")]  # a reviewer launches nothing
+    other = of(trained, "hold_out")
+    at.multiselect[0].set_value([other]).run()
+    assert not at.exception
+
+
+def test_a_run_is_launched_with_the_settings_of_the_form_and_only_when_marked_exploratory(trained: Workspace) -> None:
+    at = app_as(LEAD.person_id, "train")
+    next(b for b in at.button if b.label == "Launch training").click().run()
+    assert next(b for b in at.button if b.label == "Launch").disabled
+    next(c for c in at.checkbox if "not approved" in c.label).check().run()
+    settings = yaml.safe_load(at.text_area[0].value)
+    at.text_area[0].set_value(yaml.safe_dump(settings | {"rotation": 12.5})).run()
+    next(b for b in at.button if b.label == "Launch").click().run()
+    assert not at.exception
+    newest = jobs.list_runs(trained)[0]
+    config = read_config(newest.path)
+    assert (config.rotation, config.model, config.exploratory, config.epochs) == (12.5, "simple_cnn", True, 15)
+    assert read_status(newest.path).state == "queued" and at.query_params["run"] == [newest.run_id]
+    assert "Number 1 of those that wait" in "".join(str(p.proto) for p in at.get("progress")) or os.environ["FERCORE_DEVICES"] == "0"
+
+
+@pytest.mark.parametrize(("written", "says"), [("- 1", "They are a list"), ("a: [", "cannot be read"), ("weights: /etc/passwd", "own field")])
+def test_settings_that_are_no_settings_are_refused(written: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        train_forms._read(written)
+
+
+def test_studies_show_runs_means_and_a_warning_about_test(trained: Workspace) -> None:
+    at = app_as(REVIEWER.person_id, "studies")
+    assert "2 of 2 runs finished" in text(at) and "too good by chance" in text(at) and len(at.dataframe) == 2
+    assert set(at.dataframe[1].value["state"]) == {"finished"}
+
+
+def test_without_a_study_the_page_says_how_to_make_one(peopled: Store) -> None:
+    assert "No study yet" in text(app_as(REVIEWER.person_id, "studies"))
+
+
+def test_results_of_a_leaky_run_say_so_and_bias_refuses_it(trained: Workspace) -> None:
+    run_id = of(trained, "leaky")
+    at = app_as(REVIEWER.person_id, "results", run=run_id)
+    assert "Leaky, for comparison only" in text(at) and "identical copy in training" in text(at)
+    at.query_params["run"] = run_id
+    at.switch_page("app_pages/bias.py").run()
+    assert not at.exception
