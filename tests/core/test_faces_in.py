@@ -80,9 +80,9 @@ def test_at_the_edge_the_margin_gives_way_so_that_the_box_stays_a_square(monkeyp
 
 def test_a_large_picture_is_searched_quickly_and_boxes_are_in_its_own_pixels(drawn: Pixels) -> None:
     picture = on(drawn[0], 1200, 3000, 4000, (2500, 1500))
-    began = time.perf_counter()
+    began = time.process_time()  # of all cores, whatever else they do
     faces = found(np.repeat(picture[..., None], 3, axis=2))
-    assert time.perf_counter() - began < 3  # half of it on an idle machine
+    assert time.process_time() - began < 1.5
     assert len(faces) == 1 and overlap(faces[0], 2500, 1500, 1200) > 0.5
 
 
