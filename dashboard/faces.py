@@ -103,9 +103,10 @@ def boxed(picture: Pixels, boxes: Sequence[Box]) -> str:
     scale, marks = max(1, 240 // max(width, height)), ""
     for number, (left, top, right, bottom) in enumerate(boxes, 1):
         place = zip(("left", "top", "width", "height"), (left / width, top / height, (right - left) / width, (bottom - top) / height), strict=True)
-        above = "bottom:100%" if top > height / 10 else "top:-2px"  # where it hides nothing of the face, if there is room
+        # Above or below the face, so that the number hides nothing of it; inside where there is no room.
+        beside = "bottom:100%" if top > height / 10 else "top:100%" if bottom < height * 9 / 10 else "top:-2px"
         marks += (f'<div style="{_BOX}{";".join(f"{name}:{share:.2%}" for name, share in place)}">'
-                  f'<span style="{_NUMBER}{above}">{number}</span></div>')
+                  f'<span style="{_NUMBER}{beside}">{number}</span></div>')
     return (f'<div style="position:relative;width:min(100%,{min(scale * width, 460 * width / height):.0f}px)">'
             f'<img src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="the picture, faces marked: {len(boxes)}" '
             f'style="width:100%;display:block;border-radius:4px{";image-rendering:pixelated" * (scale > 1)}">{marks}</div>')
