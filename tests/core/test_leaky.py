@@ -63,6 +63,9 @@ def test_classes_keep_their_shares_and_one_seed_gives_one_split(sizes: list[int]
         assert np.abs(np.bincount(fold.y[rows]) - share * whole).max() < 2.01
     assert len(fold.pixels) == len(fold.y) and fold.originals == len(data.y)
     assert np.array_equal(fold.pixels[:fold.originals], data.pixels)
+    if method != "ros":
+        assert sorted(np.r_[fold.fit, fold.stop, fold.held_out]) == (
+            sorted(set(fold.fit) | set(fold.stop) | set(fold.held_out)) if method == "rus" else list(range(len(fold.y))))
     assert (method == "smote" and len(set(sizes)) > 1) == (len(fold.y) > fold.originals)
 
 
@@ -83,6 +86,13 @@ def test_the_report_parts_test_rows_into_copied_made_and_fresh() -> None:
     assert (report.clean, report.clean_from) == (Share(2, 3), "fresh rows")
     assert report.predicted == pytest.approx(2 / 6 + 4 / 6 * 2 / 3)
     assert json.loads(json.dumps(asdict(report)))["accuracy_fresh"] == {"k": 2, "n": 3}
+
+
+def test_a_made_face_that_equals_a_trained_one_counts_as_copied_only() -> None:
+    fold = small_fold()
+    fold.pixels[8] = fold.pixels[2]
+    report = leak_report(fold, np.zeros(6, np.int64))
+    assert (report.share_copied, report.accuracy_made.n, report.n_fresh) == (Share(3, 6), 0, 3)
 
 
 def test_a_clean_run_gives_the_accuracy_of_the_rest() -> None:
