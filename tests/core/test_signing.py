@@ -18,12 +18,13 @@ import pytest
 from helpers import ANNOTATOR, LEAD, REVIEWER, SECOND_LEAD, some_faces
 from uuid_utils import uuid7
 
-from fercore import curation, ingest, versions
+from fercore import curation, ingest, jobs, versions
 from fercore.domain import Person, Role, Workspace, image_id
 from fercore.errors import BadInput, Conflict, NotAllowed, NotFound
 from fercore.store import Store
 from fercore.store import people as people_table
 from fercore.store import versions as table
+from fercore.training.config import run_config
 from fercore.versions import Recipe, datasheet, diff, gates, policy, record
 from fercore.versions.files import state, trainable, write_state
 
@@ -88,6 +89,24 @@ def test_a_version_goes_through_all_its_states(filled: Store) -> None:
 
 def test_what_may_be_trained_on() -> None:
     assert [s for s in ("draft", "frozen", "in_review", "approved", "released", "deprecated", "revoked") if trainable(s)] == ["approved", "released"]
+
+
+def test_jobs_take_approved_and_released_versions_without_a_mark(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERCORE_DEVICES", "0")  # runs wait; nothing is trained
+    version_id = submitted(filled)
+    config = run_config({"version_id": version_id, "model": "simple_cnn", "epochs": 1})
+    with pytest.raises(Conflict, match="The version is not approved.*is in review"):
+        jobs.start(filled.workspace, config, LEAD)
+    for person in (REVIEWER, SECOND_LEAD):
+        versions.approve(filled, person, version_id)
+    for act in (None, versions.release):
+        if act:
+            act(filled, LEAD, version_id, "because")
+        run_id = jobs.start(filled.workspace, config.model_copy(update={"exploratory": True}), LEAD)
+        assert json.loads((filled.workspace.runs / run_id / "config.json").read_text())["exploratory"] is False
+    versions.deprecate(filled, LEAD, version_id, "old")
+    with pytest.raises(Conflict, match="is deprecated"):
+        jobs.start(filled.workspace, config, LEAD)
 
 
 def test_two_data_leads_can_sign_but_no_two_reviewers(filled: Store) -> None:
