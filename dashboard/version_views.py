@@ -34,7 +34,7 @@ def composition(person: Person, version: pd.Series) -> None:
     with right:
         wide = included.pivot_table(index="label", columns="split", values="n", aggfunc="sum", fill_value=0)
         wide = wide.reindex(columns=[c for c in ("train", "val", "test") if c in wide]).assign(total=lambda d: d.sum(axis=1))
-        st.dataframe(wide.reindex([c for c in charts.ORDER if c in wide.index] + [c for c in wide.index if c not in charts.ORDER]).rename(
+        st.dataframe(wide.reindex(charts.ordered(wide.index)).rename(
             index=charts.name_of), height="content")
     reasons = parts[parts["exclusion"].notna()].groupby("exclusion")["n"].sum().sort_values(ascending=False)
     if reasons.empty:

@@ -58,6 +58,7 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     uploads.nth(1).set_input_files(votes)
     expect(page.get_by_text(faces.name)).to_be_visible()
     expect(page.get_by_text(votes.name)).to_be_visible()
+    page.get_by_text("Where it comes from").first.click()
     page.get_by_label("Licence, as the source states it").first.fill("drawn, nobody is shown")
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_text("420 rows read, 420 added, 0 rejected")).to_be_visible(timeout=60_000)

@@ -404,6 +404,6 @@ def test_only_a_data_lead_trains(workspace: Workspace) -> None:
 def test_unknown_runs_and_versions_are_not_found(workspace: Workspace, run_id: str) -> None:
     with pytest.raises(NotFound):
         jobs.status(workspace, run_id)
-    with pytest.raises(NotFound, match="No such version"):
+    with pytest.raises(NotFound, match="Unknown version"):
         jobs.start(workspace, CONFIG.model_copy(update={"version_id": "nowhere"}), LEAD)
     assert jobs.list_runs(workspace) == []

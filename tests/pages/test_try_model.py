@@ -7,7 +7,9 @@ import os
 import shutil
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -156,7 +158,7 @@ def test_weights_that_are_gone_are_told_and_taken_up_again_when_they_are_back(de
 def test_an_ensemble_answers_with_the_mean_of_its_members(demo: Path, face: Pixels) -> None:
     first = run_of(demo)
     second = copied(first, "second-run")
-    both = copied(first, "both-runs", **dict(ensemble.members_config(demo / "runs", [first.name, second.name])) | {"run_id": "both-runs"})
+    both = copied(first, "both-runs", **dict(ensemble.config_of(demo / "runs", [first.name, second.name])) | {"run_id": "both-runs"})
     (both / "best.safetensors").unlink()
     ensemble.predictions(demo / "runs", [first.name, second.name]).to_parquet(both / "predictions.parquet")
     at = given(app_as("rosa-demo", "try_model", run="both-runs"), png(face))
@@ -200,12 +202,21 @@ def test_nothing_is_stored(demo: Path, face: Pixels, tmp_path: Path, monkeypatch
     assert files() == before
 
 
+def parsed(body: Any) -> Any:
+    """The form in `body`, read in a thread of its own: a browser test of the same process may keep an event loop in this one."""
+    async def read() -> Any:
+        return await MultiPartParser(Headers({"content-type": "multipart/form-data; boundary=x"}), body()).parse()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(read())).result()
+
+
 def test_an_upload_comes_in_without_a_file(demo: Path) -> None:
     app_as("rosa-demo", "try_model")
 
     async def body() -> AsyncIterator[bytes]:
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + bytes(3 << 20) + b"\r\n--x--\r\n"
 
-    upload = asyncio.run(MultiPartParser(Headers({"content-type": "multipart/form-data; boundary=x"}), body()).parse())["file"]
+    upload = parsed(body)["file"]
     with upload.file:
         assert not upload.file._rolled and upload.size == 3 << 20
