@@ -100,6 +100,7 @@ def show(data: Any, as_json: bool) -> None:
 @contextmanager
 def opened(workspace: Path, *, create: bool = False) -> Iterator[Store]:
     with Store(Workspace(workspace), create=create) as store:
+        versions.recover(store)
         yield store
 
 
@@ -497,15 +498,58 @@ def people_enable(name: Name, workspace: Where = DEFAULT, person: As = None, as_
 # ---- versions -------------------------------------------------------------------------------------------------------------------
 
 
+def _recipe(named: str, store: Store | None) -> versions.Recipe:
+    """A shipped recipe by its name, or a file."""
+    if named in versions.shipped.names():
+        return versions.shipped.recipe(named)
+    return versions.read_recipe(Path(named), scheme_book.known(store)) if store else versions.read_recipe(Path(named))
+
+
 @versioning.command("build")
-def version_build(recipe: Annotated[Path | None, typer.Argument(help="YAML or JSON; without one, the default recipe.")] = None,
-                  name: Annotated[str, typer.Option(help="Name of the version; a number is added.")] = "fer7",
+def version_build(recipe: Annotated[str, typer.Argument(help="A recipe that ships (see 'fercore recipes'), or a YAML or JSON file.")] = "fer7",
+                  name: Annotated[str | None, typer.Option(help="Name of the version, to which a number is added; default: the recipe's.")] = None,
+                  preview: Annotated[bool, typer.Option("--preview", help="Say what it would do and write nothing.")] = False,
                   workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
-    """Freeze a version from what the workspace holds now."""
-    chosen = versions.read_recipe(recipe) if recipe else versions.Recipe()
+    """Freeze a version from what the workspace holds now, by a recipe."""
+    _recipe(recipe, None) if recipe in versions.shipped.names() else ingest.read_mapping(Path(recipe))  # before a workspace is asked for
     with opened(workspace) as store:
-        version_id = versions.freeze(store, actor(store, person), chosen, name)
-    show(versions.card(Workspace(workspace), version_id), as_json)
+        who, chosen = actor(store, person), _recipe(recipe, store)
+        if preview:
+            made = versions.build.preview(store, who, chosen)
+            card = {"funnel": made.counted(), "missing": made.missing}
+        else:
+            card = versions.card(store.workspace, versions.freeze(store, who, chosen, name or Path(recipe).stem))
+    for cell in card["missing"]:
+        say(f"missing: {cell['missing']:,} of {cell['wanted']:,} {cell['target']}")
+    if preview and not as_json:
+        show(versions.shipped.beside(chosen, card["funnel"]), False)
+    else:
+        show(card, as_json)
+
+
+@app.command()
+def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, as YAML to start your own from.")] = None,
+            workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Recipes that come with fercore: the data side of published systems, their counts beside those of the workspace."""
+    if name is None:
+        known = {n: versions.shipped.recipe(n) for n in versions.shipped.names()}
+        show(pd.DataFrame([{"recipe": n, "title": r.title, "scheme": r.scheme} for n, r in known.items()]), as_json)
+        return
+    text, funnel = versions.shipped.text(name), None
+    if Workspace(workspace).database.exists():
+        chosen = versions.shipped.recipe(name)
+        try:
+            with opened(workspace) as store:
+                made = versions.build.preview(store, actor(store, person), chosen)
+                funnel = versions.shipped.beside(chosen, made.counted())
+        except FerError as error:
+            say(f"fercore: this workspace: {error}")
+    if as_json:
+        show({"recipe": yaml.safe_load(text), "funnel": funnel}, True)
+        return
+    print(text, end="")
+    if funnel is not None:
+        say(funnel.to_string(index=False, na_rep="-"))
 
 
 @versioning.command("list")
@@ -549,10 +593,18 @@ def version_reject(version: str, reason: Annotated[str, typer.Option(help="What 
 
 
 @versioning.command("verify")
-def version_verify(version: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Recompute the hash of the manifest and of every image; reads files only."""
-    problems = versions.verify(Workspace(workspace), version)
-    show({"version": version, "verified": not problems, "problems": problems}, as_json)
+def version_verify(version: str, recompute: Annotated[bool, typer.Option("--recompute", help="Also make the rows anew by the recipe, and say what "
+                   "the facts of now make otherwise; that is no fault of the version.")] = False,
+                   workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Recompute every hash, count, split and class of a version; reads files only, but for --recompute."""
+    place = Workspace(workspace)
+    problems, changes = versions.verify(place, version), None
+    if recompute and not problems:
+        with opened(workspace) as store:
+            recorded = version_table.one(store, version)["manifest_sha256"]
+            problems = versions.verify(place, version, recorded)
+            changes = versions.build.recomputed(store, actor(store, person), version)
+    show({"version": version, "verified": not problems, "problems": problems, **({"changed_since": changes} if recompute else {})}, as_json)
     if problems:
         raise typer.Exit(2)
 

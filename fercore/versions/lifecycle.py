@@ -2,19 +2,16 @@
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from uuid_utils import uuid7
 
-from fercore.audit.transforms import transformed
-from fercore.curation import rules
-from fercore.domain import SPLITS, Permission, Person, image_id, slug
+from fercore.domain import Permission, Person
 from fercore.errors import BadInput, Conflict, NotAllowed
-from fercore.schemes import SCHEMES
-from fercore.store import Store, now, samples
+from fercore.store import Store
 from fercore.store import versions as table
 from fercore.versions import files
-from fercore.versions.recipe import Recipe, apply
+from fercore.versions.build import build
+from fercore.versions.recipe import Recipe
 
 
 def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
@@ -24,40 +21,32 @@ def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
         NotAllowed: the actor may not freeze. BadInput: the recipe does not fit the data; nothing is written.
     """
     actor.require(Permission.FREEZE)
-    table_of_samples = samples.table(store)
-    if recipe.votes:
-        table_of_samples["votes"] = _votes(store, actor, recipe)
-    rows = apply(recipe, table_of_samples)
-    pixels = samples.pixels(store, rows.loc[rows["exclusion"].isna(), "image_id"].tolist())
-    if recipe.transforms:
-        pixels = transformed(pixels, rows.loc[rows["exclusion"].isna(), "transform"].tolist())
-        rows["pixel_id"] = None
-        rows.loc[rows["exclusion"].isna(), "pixel_id"] = [image_id(p) for p in pixels]
-    stated = recipe.model_dump(mode="json")
-    sha = files.manifest_sha256(rows, stated)
-    included = rows[rows["exclusion"].isna()]
+    built = build(store, actor, recipe)
+    rows, card = built.made.rows, built.card(actor, name)
     columns = ["sample_id", "image_id", "label", "split", "exclusion"]
     listed = pa.Table.from_pandas(rows[columns], preserve_index=False, schema=pa.schema([(c, pa.string()) for c in columns]))
-    card: dict[str, Any] = {
-        "name": slug(name), "manifest_sha256": sha, "scheme_id": recipe.scheme, "classes": list(SCHEMES[recipe.scheme].ids),
-        "recipe": stated, "created_by": actor.name, "created_at": now().isoformat(timespec="seconds"),
-        "counts": {**dict.fromkeys(SPLITS, 0), **included["split"].value_counts().to_dict(), "excluded": len(rows) - len(included)}}
 
-    def make(number: int) -> tuple[dict[str, Any], pa.Table, dict[str, Any]]:
-        card.update(number=number, version_id=f"{card['name']}-v{number}")
-        return card, listed, _event(card["version_id"], "freeze", "frozen", sha, actor, None)
+    def number(n: int) -> tuple[dict[str, Any], pa.Table, dict[str, Any]]:
+        card.update(number=n, version_id=f"{card['name']}-v{n}")
+        return card, listed, _event(card["version_id"], "freeze", "frozen", built.sha256, actor, None)
 
-    table.insert(store, card["name"], actor, make, lambda: files.write(store.workspace.versions / card["version_id"], rows, pixels, card))
+    def publish() -> None:
+        files.sweep(store.workspace, set(table.table(store)["version_id"]))
+        files.write(store.workspace.versions / card["version_id"], rows, built.pixels, card)
+
+    table.insert(store, card["name"], actor, number, publish)
     files.write_state(store.workspace, card["version_id"], "frozen")
     return str(card["version_id"])
 
 
-def _votes(store: Store, actor: Person, recipe: Recipe) -> list[str]:
-    """Counts for the classes of the scheme, comma-separated, a text a sample in sample order; 0 for classes that FER+ does not ask for."""
-    held = rules.ballots(store, actor, "both")
-    place = {name: i for i, name in enumerate(rules.COLUMNS)}
-    counts = np.column_stack([held.counts[:, place[c]] if c in place else np.zeros(len(held.counts), np.int64) for c in SCHEMES[recipe.scheme].ids])
-    return [",".join(map(str, row)) for row in counts.tolist()]
+def recover(store: Store) -> None:
+    """Finishes or clears away what a killed build left between its files and the database. Only while no build is under way."""
+    known = table.table(store)
+    files.sweep(store.workspace, set(known["version_id"]))
+    for version_id, state in zip(known["version_id"], known["state"], strict=True):
+        folder = store.workspace.versions / version_id
+        if (folder / "version.json").exists() and not (folder / "state.json").exists():
+            files.write_state(store.workspace, version_id, state)
 
 
 def submit(store: Store, actor: Person, version_id: str) -> None:
