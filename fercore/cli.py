@@ -280,6 +280,17 @@ def import_tags(file: Path, source: Annotated[str, typer.Option(help="The source
         _report(ingest.import_tags(store, actor(store, person), file, source=source, dry_run=dry_run), as_json)
 
 
+@importing.command("export")
+def import_export(folder: Path, dry_run: DryRun = False, workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Take over a version that another workspace exported (format parquet); its recipe then makes the same version here."""
+    ingest.check_export(folder)  # before a workspace is made
+    with opened(workspace, create=True) as store, byte_bar(folder.name, " images") as progress:
+        report = ingest.import_export(store, actor(store, person), folder, dry_run=dry_run, progress=progress)
+    show({"version": report.version_id, "manifest_sha256": report.manifest_sha256, "dry_run": dry_run, **report.added} if as_json
+         else report.sentence(), as_json)
+    say(f"The same version again: fercore version build {folder / 'recipe.json'}")
+
+
 Source = Annotated[str, typer.Option("--name", help="Name of the source in this workspace.")]
 MapName = Annotated[str | None, typer.Option("--label-map", help=f"{', '.join(ingest.MAPS)}, or a YAML / JSON file of text: class id.")]
 Split = Annotated[str | None, typer.Option(help="The split of every picture, whatever its path says.")]
@@ -607,6 +618,30 @@ def version_verify(version: str, recompute: Annotated[bool, typer.Option("--reco
     show({"version": version, "verified": not problems, "problems": problems, **({"changed_since": changes} if recompute else {})}, as_json)
     if problems:
         raise typer.Exit(2)
+
+
+@versioning.command("export")
+def version_export(version: str, to: Annotated[Path, typer.Option(help="A new folder.")],
+                   form: Annotated[str, typer.Option("--format", help=", ".join(versions.export.FORMATS))] = "parquet",
+                   accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Answer, as a data lead, for sources without a licence or "
+                                                                "with one that restricts use.")] = False,
+                   force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False, workspace: Where = DEFAULT,
+                   person: As = None, as_json: AsJson = False) -> None:
+    """Write a version for other tools. While the dashboard is open, only forms that need no votes, and nothing is recorded."""
+    place = Workspace(workspace)
+    versions.card(place, version)
+    with byte_bar(version, " faces") as progress:
+        try:
+            with opened(workspace) as store:
+                made = versions.export.write(place, version, to, form, actor(store, person), store=store, accept_licence=accept_licence, force=force,
+                                       progress=progress)
+        except WorkspaceError as error:
+            if "in use" not in error.title and place.database.exists():
+                raise
+            say(f"fercore: {error} The export is not recorded.")
+            made = versions.export.write(place, version, to, form, local_lead(), accept_licence=accept_licence, force=force, progress=progress)
+    show({"version": version, "to": str(made.path), "format": form, "faces": made.faces, "left_out": made.left_out,
+          "licences_accepted": dict(made.accepted)}, as_json)
 
 
 # ---- training and evaluation ----------------------------------------------------------------------------------------------------

@@ -431,8 +431,9 @@ def _refuse_repeated(marked: Marked) -> None:
             seen = dict[str, int]()
             for key, value in node.value:
                 line = key.start_mark.line + 1
-                if (before := seen.setdefault(str(key.value), line)) != line:
-                    raise BadInput("The recipe cannot be used", f"{marked.name}, line {line}: {key.value} stands in line {before} already")
+                if key.value in seen:
+                    raise BadInput("The recipe cannot be used", f"{marked.name}, line {line}: {key.value} stands in line {seen[key.value]} already")
+                seen[key.value] = line
                 nodes.append(value)
         elif isinstance(node, yaml.SequenceNode):
             nodes += node.value

@@ -61,7 +61,7 @@ def write(folder: Path, rows: pd.DataFrame, pixels: Pixels, card: dict[str, Any]
         pq.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), temporary / "manifest.parquet")
         np.save(temporary / "pixels.npy", pixels)
         (temporary / "version.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
-        (temporary / SUMS).write_text("".join(f"{sha256_of(temporary / name)}  {name}\n" for name in _FILES), encoding="utf-8")
+        (temporary / SUMS).write_text("".join(_sums(temporary).values()), encoding="utf-8")
         # A folder under this name without a row in the database was left by a killed build.
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -149,11 +149,15 @@ def verify(workspace: Workspace, version_id: str, recorded_sha256: str | None = 
 
 def _changed_files(folder: Path) -> list[str]:
     """What the finer checks do not look at: means, spelling, padding."""
-    listed = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    if [line.partition("  ")[2] for line in listed] != list(_FILES):
-        return [f"{SUMS} was changed"]
-    return [f"{name} is not the file that was written" for name, line in zip(_FILES, listed, strict=True)
-            if sha256_of(folder / name) != line.partition("  ")[0]]
+    said, lines = (folder / SUMS).read_bytes(), _sums(folder)
+    if said == "".join(lines.values()).encode():
+        return []
+    return [f"{name} is not the file that was written" for name, line in lines.items() if line.encode() not in said] or [f"{SUMS} was changed"]
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Name -> its line in SUMS."""
+    return {name: f"{sha256_of(folder / name)}  {name}\n" for name in _FILES}
 
 
 def _differences(version_id: str, stated: dict[str, Any], rows: pd.DataFrame, pixels: Pixels, recorded_sha256: str | None) -> list[str]:
