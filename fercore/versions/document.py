@@ -439,7 +439,7 @@ def _refuse_repeated(marked: Marked) -> None:
             nodes += node.value
 
 
-def as_yaml(recipe: Recipe, **texts: Any) -> str:
+def as_yaml(recipe: Recipe) -> str:
     """The recipe as a person reads it: what differs from the defaults, and always sources, labels, exclude, scheme and split."""
     shown = recipe.model_dump(mode="json", exclude_defaults=True)
     whole = recipe.model_dump(mode="json")
@@ -447,9 +447,10 @@ def as_yaml(recipe: Recipe, **texts: Any) -> str:
         shown[key] = whole[key]
     shown["exclude"] = [e.model_dump(mode="json", exclude_defaults=True) for e in recipe.exclude]
     shown |= {"labels": shown.get("labels", {"take": recipe.labels.take}), "split": shown.get("split", {"by": recipe.split.by})}
-    texts |= {k: v for k, v in (("title", recipe.title), ("about", recipe.about)) if v}
+    texts = {k: v for k, v in (("title", recipe.title), ("about", recipe.about)) if v}
     ordered = {k: shown[k] for k in Recipe.model_fields if k in shown}
-    return str(yaml.safe_dump(texts | ordered, sort_keys=False, allow_unicode=True, width=120))
+    told = {"published": [p.model_dump(exclude_defaults=True) for p in recipe.published]} if recipe.published else {}
+    return str(yaml.safe_dump(texts | ordered | told, sort_keys=False, allow_unicode=True, width=120))
 
 
 def stated(recipe: Recipe) -> dict[str, Any]:
