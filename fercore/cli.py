@@ -513,7 +513,7 @@ def _recipe(named: str, store: Store | None) -> versions.Recipe:
     """A shipped recipe by its name, or a file."""
     if named in versions.shipped.names():
         return versions.shipped.recipe(named)
-    return versions.read_recipe(Path(named), scheme_book.known(store)) if store else versions.read_recipe(Path(named))
+    return versions.read_recipe(Path(named), scheme_book.known(store) if store else None)
 
 
 @versioning.command("build")
@@ -522,7 +522,7 @@ def version_build(recipe: Annotated[str, typer.Argument(help="A recipe that ship
                   preview: Annotated[bool, typer.Option("--preview", help="Say what it would do and write nothing.")] = False,
                   workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """Freeze a version from what the workspace holds now, by a recipe."""
-    _recipe(recipe, None) if recipe in versions.shipped.names() else ingest.read_mapping(Path(recipe))  # before a workspace is asked for
+    _recipe(recipe, None)  # before a workspace is asked for
     with opened(workspace) as store:
         who, chosen = actor(store, person), _recipe(recipe, store)
         if preview:

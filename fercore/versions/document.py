@@ -383,18 +383,18 @@ _FLAT = {"exclude_flags", "drop_gone", "drop_excluded", "source_splits", "ratios
 SCHEME_IDS = tuple(s for s in SCHEMES if s not in (AGE_BANDS.scheme_id, GENDERS.scheme_id))
 
 
-def read_recipe(path: Path, schemes: Iterable[str] = SCHEME_IDS) -> Recipe:
-    """A recipe from a YAML or JSON file. `schemes`: ids that it may name. Raises: BadInput, naming the line or key at fault."""
+def read_recipe(path: Path, schemes: Iterable[str] | None = SCHEME_IDS) -> Recipe:
+    """A recipe from a YAML or JSON file. `schemes`: ids that it may name; None leaves that open. Raises: BadInput, naming the line or key at fault."""
     return parse_recipe(read_text(path), str(path), schemes)
 
 
-def parse_recipe(text: str, name: str = "recipe", schemes: Iterable[str] = SCHEME_IDS) -> Recipe:
-    """A recipe from YAML or JSON. `schemes`: ids that it may name. Raises: BadInput, naming the line and the allowed values."""
+def parse_recipe(text: str, name: str = "recipe", schemes: Iterable[str] | None = SCHEME_IDS) -> Recipe:
+    """A recipe from YAML or JSON. `schemes`: ids that it may name; None leaves that open. Raises: BadInput, naming the line and the allowed values."""
     marked = read_marked(text, name)
     _refuse_repeated(marked)
     try:
         recipe = Recipe.model_validate(marked.data)
-        if recipe.scheme not in schemes:
+        if schemes is not None and recipe.scheme not in schemes:
             raise _bad(marked, ("scheme",), f"unknown scheme {recipe.scheme!r}: scheme must be one of {', '.join(schemes)}")
     except ValidationError as error:
         first = error.errors()[0]
@@ -460,4 +460,4 @@ def stated(recipe: Recipe) -> dict[str, Any]:
 
 def restated(said: dict[str, Any]) -> Recipe:
     """The recipe of a version.json, also of one that earlier code made. Raises: BadInput."""
-    return parse_recipe(json.dumps(said), "the recipe of the version", {said.get("scheme", "")})
+    return parse_recipe(json.dumps(said), "the recipe of the version", None)

@@ -25,6 +25,7 @@ from fercore.schemes import FER7, SCHEMES
 from fercore.store import Store, samples
 from fercore.store import people as people_table
 from fercore.store import versions as version_table
+from fercore.training.data import read_version
 from fercore.versions.document import Exclude, Labels, Split, Target, restated, stated
 from fercore.versions.expression import NAMES, Condition
 from fercore.versions.recipe import Facts, Recipe, apply, make
@@ -355,6 +356,31 @@ def test_a_version_of_before_still_verifies_and_its_recipe_still_builds(store: S
 
 
 OLD_SHA = "0165285d9106d62b4b941174b94c4844e3bcfb1f15ea178f2420cab056076b33"
+
+
+@pytest.mark.parametrize(("text", "part"), [
+    ("sources: [small, gone]", "Unknown source"), ("split: {by: folds, folds: 10}", "Too many folds"), ("scheme: fer8@1", "contempt has no training row"),
+    ("exclude: [{quality: {measure: mean, below: 256}}]", "Every row is excluded"), ("split: {source_splits: {Training: train}}", "test split would be"),
+    ("exclude: [{finding: dark}, {samples: [nobody]}]", "Unknown sample"), ("targets: [{classes: [bored], at_most: 1}]", "Unknown class"),
+    ("labels: {map: {happy: null}}", "happy has no training row"), ("labels: {rule: argmax@1}", "Every row is excluded"),
+])
+def test_what_does_not_fit_is_refused_before_anything_is_written(store: Store, small_file: Path, text: str, part: str) -> None:
+    ingest.import_fer2013(store, LEAD, small_file)
+    with pytest.raises(BadInput, match=part):
+        versions.freeze(store, LEAD, versions.parse_recipe(text), "a")
+    assert version_table.table(store).empty and not store.workspace.versions.exists() and store.value("SELECT count(*) FROM version_samples") == 0
+
+
+def test_training_reads_what_a_recipe_adds(store: Store, small_file: Path) -> None:
+    ingest.import_fer2013(store, LEAD, small_file)
+    for text in ("", "votes: true\ntargets: [{at_least: 20, by: weight}]", "split: {by: folds, folds: 3}\ntransforms: [standardise]"):
+        version_id = versions.freeze(store, LEAD, versions.parse_recipe(text), "a")
+        card = versions.card(store.workspace, version_id)
+        data = read_version(store.workspace.versions / version_id, card["manifest_sha256"])
+        assert len(data.samples) == 65 and (data.weight is not None) == (data.votes is not None) == ("weight" in text)
+        if data.weight is not None:
+            train = data.samples["split"] == "train"
+            assert np.allclose(np.bincount(data.y[train], data.weight[train]), 20, atol=1e-3)
 
 
 def answer(store: Store, face: str, value: str, field: str) -> None:
