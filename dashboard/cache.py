@@ -25,6 +25,7 @@ from fercore.store import sources as source_table
 from fercore.training.rundir import Run
 from fercore.versions import build
 from fercore.versions.files import card, manifest
+from fercore.versions.lifecycle import recover
 from fercore.versions.recipe import Facts, Made, Recipe, apply, make, parse_recipe, restated
 
 P = ParamSpec("P")
@@ -38,7 +39,9 @@ def workspace() -> Workspace:
 
 @st.cache_resource(show_spinner=False)
 def _open(root: str) -> Store:
-    return Store(Workspace(Path(root)), holder="the dashboard")
+    opened = Store(Workspace(Path(root)), holder="the dashboard")
+    recover(opened)
+    return opened
 
 
 def synthetic() -> bool:

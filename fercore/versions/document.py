@@ -258,7 +258,7 @@ class Target(_Part):
     Attributes:
         where: the group: age_band, gender or source_id. classes: of these; empty means of each class.
         at_least: the fewest, made up from `candidates`; at_most: the most, chosen by the seed.
-        by: `rows` adds and leaves out faces; `weight` lets those that are there count more or less.
+        by: `rows` adds and leaves out faces; `weight` lets those that are there count more or less. Where several weigh a face, the last does.
         candidates: sources, and sample ids (a pool), that are in the version only where a target needs them.
     """
 
@@ -338,14 +338,16 @@ class Recipe(_Part):
         if not isinstance(data, dict) or not data.keys() & _FLAT:
             return data
         data = dict(data)
-        split = data.get("split", {})
+        split = {"by": data["split"]} if isinstance(data.get("split"), str) else data.get("split", {})
         inside = {k: data.pop(k) for k in ("source_splits", "ratios", "validation_share") if k in data}
-        if inside:
-            data["split"] = {**({"by": split} if isinstance(split, str) else split), **inside}
+        if inside and isinstance(split, dict):
+            data["split"] = {**split, **inside}
         if data.keys() & _FLAT:
-            flags = data.pop("exclude_flags", ("non_face",))
+            flags, more = data.pop("exclude_flags", ("non_face",)), data.get("exclude", ())
+            if not (isinstance(flags, list | tuple) and isinstance(more, list | tuple)):
+                raise ValueError("exclude_flags and exclude must be lists")
             first, last = ([{word: True}] if data.pop(key, True) else [] for key, word in (("drop_gone", "gone"), ("drop_excluded", "marked")))
-            data["exclude"] = [*first, *({"flag": f} for f in flags), *last, *data.get("exclude", ())]
+            data["exclude"] = [*first, *({"flag": f} for f in flags), *last, *more]
         return data
 
     @field_validator("scheme")
@@ -384,12 +386,16 @@ SCHEME_IDS = tuple(s for s in SCHEMES if s not in (AGE_BANDS.scheme_id, GENDERS.
 
 
 def read_recipe(path: Path, schemes: Iterable[str] | None = SCHEME_IDS) -> Recipe:
-    """A recipe from a YAML or JSON file. `schemes`: ids that it may name; None leaves that open. Raises: BadInput, naming the line or key at fault."""
+    """As `parse_recipe`, of a file."""
     return parse_recipe(read_text(path), str(path), schemes)
 
 
 def parse_recipe(text: str, name: str = "recipe", schemes: Iterable[str] | None = SCHEME_IDS) -> Recipe:
-    """A recipe from YAML or JSON. `schemes`: ids that it may name; None leaves that open. Raises: BadInput, naming the line and the allowed values."""
+    """A recipe from YAML or JSON. `schemes`: ids that it may name; None leaves that open.
+
+    Raises:
+        BadInput: what is wrong, in which line of `name`, and what is allowed.
+    """
     marked = read_marked(text, name)
     _refuse_repeated(marked)
     try:

@@ -98,6 +98,32 @@ def test_mistakes_are_named_with_their_line_and_what_is_allowed(text: str, part:
         versions.parse_recipe(text)
 
 
+_KEYS = st.sampled_from([*Recipe.model_fields, *Exclude.model_fields, *Target.model_fields, *Labels.model_fields, *Split.model_fields, "ratios", "x"])
+_VALUES = st.recursive(st.none() | st.booleans() | st.integers(-3, 99) | st.floats() | st.text(max_size=8) | st.sampled_from([
+    "given", "ratios", "happy > 2", "dark", "argmax@1", "fer7@1", "keep_one", "brighten"]),
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(_KEYS, v, max_size=3), max_leaves=8)
+
+
+@settings(max_examples=300)
+@given(document=st.dictionaries(_KEYS, _VALUES, max_size=4))
+def test_whatever_a_document_says_it_is_read_or_refused_in_words(document: dict[str, Any]) -> None:
+    try:
+        recipe = versions.parse_recipe(json.dumps(document))
+    except BadInput:
+        return
+    assert versions.parse_recipe(versions.as_yaml(recipe)) == recipe == restated(stated(recipe)).model_copy(
+        update={k: getattr(recipe, k) for k in ("title", "about", "published")})
+
+
+@settings(max_examples=150)
+@given(text=st.text(st.sampled_from("abseed:[]{}-,'\"\n\t &*!|>#@%1?"), max_size=40))
+def test_no_text_does_anything_but_read_or_be_refused(text: str) -> None:
+    try:
+        versions.parse_recipe(text)
+    except BadInput as error:
+        assert error.detail  # noqa: PT017
+
+
 def test_keys_of_before_are_put_where_they_are_now() -> None:
     old = versions.parse_recipe("labels: given\nsplit: ratios\nratios: [0.6, 0.2, 0.2]\nexclude_flags: [dark]\ndrop_gone: false\ntransforms: [brighten]")
     assert [e.kind for e in old.exclude] == ["flag", "marked"] and old.split == Split(by="ratios", ratios=(0.6, 0.2, 0.2))
