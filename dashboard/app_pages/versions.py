@@ -5,6 +5,7 @@ import json
 import streamlit as st
 
 from dashboard import access, cache, charts, faces
+from dashboard.export_form import export_popover
 from dashboard.links import named_in_url
 from fercore import versions
 from fercore.domain import Permission
@@ -86,6 +87,7 @@ with right:
     with st.container(horizontal=True):
         for part in ("train", "val", "test", "excluded"):
             st.metric(part, f"{counts.get(part, 0):,}", border=True)
+    export_popover(version_id)
     if chosen["state"] == "frozen" and person.may(Permission.FREEZE) and st.button("Submit for review", type="primary"):
         versions.submit(cache.store(), person, version_id)
         st.rerun()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -23,14 +24,16 @@ from PIL import Image
 from uuid_utils import uuid7
 
 from fercore.curation.rules import COLUMNS as ANSWERS
-from fercore.domain import Permission, Person, Pixels, Workspace
+from fercore.domain import Permission, Person, Pixels, Role, Workspace
 from fercore.errors import BadInput, Conflict, NotAllowed, WorkspaceError
+from fercore.ingest.exported import import_export
 from fercore.ingest.files import sha256_of
 from fercore.schemes import FERPLUS_COLUMNS
 from fercore.store import Store, exchange, sources
 from fercore.store import quality as votes_table
 from fercore.store import versions as table
 from fercore.versions import files
+from fercore.versions.build import build
 from fercore.versions.document import as_yaml, restated
 
 Progress = Callable[[int, int], None]  # (faces done, faces); what it raises cancels the export
@@ -127,15 +130,41 @@ def write(workspace: Workspace, version_id: str, to: Path, form: str, actor: Per
     if why:
         actor.require(Permission.FREEZE)
     _free(to, force)
-    rows = files.manifest(workspace, version_id)
-    kept = rows[rows["exclusion"].isna()]
     with _whole(to) as folder:
-        chosen.write(_Job(folder, card, rows, kept, files.pixels_of(workspace, version_id), {c: i for i, c in enumerate(card["classes"])}, store,
-                          progress))
-        (folder / README).write_text(_readme(card, chosen, len(kept), why, actor if why else None), encoding="utf-8")
+        job = _job(workspace, card, folder, store, progress)
+        chosen.write(job)
+        (folder / README).write_text(_readme(card, chosen, len(job.kept), why, actor if why else None), encoding="utf-8")
         if store:
             exchange.record_export(store, actor, version_id, card["manifest_sha256"], form, why)
-    return Exported(to, len(kept), chosen.left_out, why)
+    return Exported(to, len(job.kept), chosen.left_out, why)
+
+
+def round_trip(store: Store, version_id: str) -> list[str]:
+    """Exports a version in the lossless form, imports that into a workspace of its own, and builds it there; returns what differs.
+
+    Raises: NotFound: no such version.
+    """
+    card, who = files.card(store.workspace, version_id), Person("round-trip", "Round trip", Role.DATA_LEAD)
+    if card["recipe"].get("format", 1) == 1:
+        return ["it was frozen by an earlier fercore, whose manifests cannot be made again"]
+    with TemporaryDirectory() as place:
+        out = Path(place) / "out"
+        out.mkdir()
+        _parquet(_job(store.workspace, card, out, store, lambda done, total: None))
+        with Store(Workspace(Path(place) / "ws")) as other:
+            import_export(other, who, out)
+            again = build(other, who, restated(card["recipe"]))
+    then, now = (rows.set_index("sample_id").drop(columns="mean") for rows in (files.manifest(store.workspace, version_id), again.made.rows))
+    differ = [str(c) for c in now if not then[c].equals(now[c].reindex(then.index))] if len(then) == len(now) else ["the number of rows"]
+    if again.sha256 == card["manifest_sha256"]:
+        return []
+    return [f"after export, import and build, {', '.join(differ) or 'the recipe'} came back otherwise"]
+
+
+def _job(workspace: Workspace, card: dict[str, Any], folder: Path, store: Store | None, progress: Progress) -> _Job:
+    rows = files.manifest(workspace, card["version_id"])
+    return _Job(folder, card, rows, rows[rows["exclusion"].isna()], files.pixels_of(workspace, card["version_id"]),
+                {c: i for i, c in enumerate(card["classes"])}, store, progress)
 
 
 # ---- putting a folder in its place ------------------------------------------------------------------------------------------------

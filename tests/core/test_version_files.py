@@ -261,6 +261,14 @@ def test_a_parquet_export_comes_back_as_the_same_version(frozen: tuple[Store, st
         assert voters and {p.person_id for p in voters} <= people_table.disabled(other)
 
 
+def test_a_round_trip_says_what_comes_back_otherwise(frozen: tuple[Store, str]) -> None:
+    store, version_id = frozen
+    assert versions.export.round_trip(store, version_id) == []
+    with store.write("samples") as w:
+        w.run("UPDATE facts.sample SET given_label = 'sad' WHERE source_row = 40")
+    assert "given_label" in versions.export.round_trip(store, version_id)[0]
+
+
 def test_a_changed_or_foreign_export_is_not_imported(frozen: tuple[Store, str], tmp_path: Path) -> None:
     store, version_id = frozen
     out = tmp_path / "out"

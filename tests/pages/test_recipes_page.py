@@ -109,3 +109,17 @@ def test_each_shipped_recipe_opens_in_the_form_and_says_itself(app_store: Store,
     kept = at.text_area[0].value
     assert versions.parse_recipe(kept).model_dump() == versions.shipped.recipe(name).model_dump() or name == "raf_fed_oahega"
     assert cache.options()["sources"] == ["fer2013", "rafdb"]
+
+
+def test_a_version_is_exported_from_its_page_once_the_licence_is_answered_for(app_store: Store, tmp_path: Path) -> None:
+    version_id = versions.freeze(app_store, LEAD, versions.Recipe(), "a")
+    at = app_as("dana", "versions", version=version_id)
+    assert "fer2013: it states no licence" in text(at).replace("\\", "")
+    at.text_input(key="export-to-folder").set_value(str(tmp_path / "out"))
+    assert widget(at.button, "Write the export").disabled
+    next(c for c in at.checkbox if "answer for this" in c.label).check().run()
+    widget(at.button, "Write the export").click().run()
+    assert not at.exception and "65 faces in" in text(at) and len(list((tmp_path / "out").rglob("*.png"))) == 65
+    widget(at.button, "Write the export").click().run()
+    assert "The export is there already" in text(at)
+    assert app_store.value("SELECT count(*) FROM exports") == 1
