@@ -1,5 +1,6 @@
 """States of a version and who may move it. Every act is appended and bound to the manifest hash."""
 
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -46,7 +47,8 @@ def recover(store: Store) -> None:
     for version_id, state in zip(known["version_id"], known["state"], strict=True):
         folder = store.workspace.versions / version_id
         if (folder / "version.json").exists() and not (folder / "state.json").exists():
-            files.write_state(store.workspace, version_id, state)
+            with suppress(BadInput):  # a damaged version.json; verify names it
+                files.write_state(store.workspace, version_id, state)
 
 
 def submit(store: Store, actor: Person, version_id: str) -> None:

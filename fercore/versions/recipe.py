@@ -1,7 +1,7 @@
 """What a recipe makes of samples: the rows of a manifest, and a funnel that says which step took or added which faces. Pure; no database."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from fercore.curation.rules import COLUMNS, Ballots, Decisions, Votes
 from fercore.errors import BadInput
 from fercore.schemes import CANNOT_TELL, EXCLUSIONS, SCHEMES, Scheme
+from fercore.versions import files
 from fercore.versions.document import Exclude, Labels, Recipe, as_yaml, parse_recipe, read_recipe, restated, stated
 from fercore.versions.expression import Condition
 
@@ -19,8 +20,7 @@ __all__ = ["Facts", "Made", "Recipe", "Step", "apply", "as_yaml", "make", "parse
 _RANK = {"test": 0, "val": 1, "train": 2}  # a duplicate stays where it does least harm: evaluation keeps its faces
 _SPARE = "candidate that no target needs"
 Mask = npt.NDArray[np.bool_]
-COLUMNS_MADE = ("sample_id", "image_id", "source_id", "source_row", "given_label", "label", "split", "fold", "duplicate_group", "age_band", "gender",
-                "flags", "exclusion", "transform", "votes")
+_MADE = tuple(c for c in files.COLUMNS if c != "pixel_id")
 
 
 def _absent(*_: Any) -> Any:
@@ -106,8 +106,8 @@ def make(recipe: Recipe, facts: Facts) -> Made:
     """The manifest rows of a version, and how they came about.
 
     Returns:
-        rows: one row a sample of the chosen sources and candidates, sorted by sample_id: COLUMNS_MADE, weight where a target weighs, and mean.
-        Missing values are None. exclusion is the first reason that applies (None = included); label, split, fold, transform and weight of what is
+        rows: one row a sample of the chosen sources and candidates, sorted by sample_id: the columns of a manifest but pixel_id, weight where a
+        target weighs, and mean. Missing values are None. exclusion is the first reason that applies (None = included); label, split, fold, transform and weight of what is
         excluded may be None. votes are counts in class order, comma-separated.
 
     Raises:
@@ -123,8 +123,8 @@ def make(recipe: Recipe, facts: Facts) -> Made:
     near = facts.near() if recipe.near_duplicates else None
     group = at.images if near is None else pd.Series(at.images).map(near).fillna(pd.Series(at.images)).to_numpy(object)
     if recipe.drop_conflicting:
-        kinds = pd.Series(label[at.left]).groupby(at.images[at.left]).nunique()
-        at.take("identical faces with different labels", np.isin(at.images.astype(str), kinds.index[kinds > 1].to_numpy(str)))
+        kinds = pd.Series(pd.factorize(label[at.left])[0]).groupby(at.images[at.left], sort=False).nunique()
+        at.take("identical faces with different labels", _among(at.images, kinds.index[kinds > 1]))
     split = np.full(len(rows), None, object)
     if recipe.split.by == "source":
         split = rows["source_split"].map(recipe.split.source_splits).to_numpy(object)
@@ -138,7 +138,7 @@ def make(recipe: Recipe, facts: Facts) -> Made:
         again[order[pd.Series(at.images[order]).duplicated().to_numpy()]] = True
         at.take("duplicate of a kept face", again)
     if recipe.split.by == "source":
-        best = pd.Series(rank[at.left]).groupby(group[at.left]).min()
+        best = pd.Series(rank[at.left]).groupby(group[at.left], sort=False).min()
         at.take("also in a split that is evaluated", at.left & (rank != pd.Series(group).map(best).fillna(-1).to_numpy()))
         if "val" not in set(split[at.left]):
             train = at.left & (split == "train")
@@ -158,7 +158,7 @@ def make(recipe: Recipe, facts: Facts) -> Made:
         rows["weight"] = weight
     at.mark("included", np.zeros(len(rows), bool))
     _complete(recipe, rows[at.left], scheme.ids)
-    out = rows[[*COLUMNS_MADE, *(["weight"] if weight is not None else []), "mean"]]
+    out = rows[[*_MADE, *(["weight"] if weight is not None else []), "mean"]]
     return Made(out.astype(object).where(out.notna(), None), tuple(at.funnel), tuple(missing))
 
 
@@ -186,9 +186,9 @@ def _sources(recipe: Recipe, facts: Facts) -> _Rows:
     picked = {s for e in recipe.exclude for s in e.samples or ()} | pool
     if lost := picked - set(ids):
         raise BadInput("Unknown sample", f"The recipe names {min(lost)!r}, which is not in this workspace", "Take it out of the recipe")
-    pooled = np.isin(ids.astype(str), sorted(pool)) if pool else np.zeros(len(ids), bool)
-    chosen = np.isin(sources.astype(str), recipe.sources) if recipe.sources else np.ones(len(samples), bool)
-    spare = np.isin(sources.astype(str), sorted(candidates)) | pooled
+    pooled = _among(ids, pool)
+    chosen = _among(sources, recipe.sources) if recipe.sources else np.ones(len(samples), bool)
+    spare = _among(sources, candidates) | pooled
     rows = samples[chosen | spare].reset_index(drop=True)
     at = _Rows(rows, (spare & (pooled | ~chosen))[chosen | spare])
     at.funnel.append(Step("all rows of the workspace", len(samples), len(samples), np.empty(0, object)))
@@ -216,7 +216,7 @@ def _excluded(rule: Exclude, at: _Rows, facts: Facts) -> tuple[npt.ArrayLike, np
         case "tag":
             return np.logical_and.reduce([rows[name].to_numpy(object) == group for name, group in (rule.tag or {}).items()]), None
         case "samples":
-            return np.isin(at.ids.astype(str), rule.samples or ()), None
+            return _among(at.ids, rule.samples or ()), None
         case _:
             quality = rule.quality
             assert quality is not None
@@ -238,7 +238,7 @@ def _flagged(rows: pd.DataFrame, flag: str) -> Mask:
 
 def _found(at: _Rows, facts: Facts, kind: str) -> Mask:
     found = facts.found()
-    return np.isin(at.ids.astype(str), found.loc[found["kind"] == kind, "sample_id"].to_numpy(str))
+    return _among(at.ids, found.loc[found["kind"] == kind, "sample_id"])
 
 
 def _held(facts: Facts, rows: pd.DataFrame, votes: Votes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -282,8 +282,13 @@ def _labels(how: Labels, scheme: Scheme, at: _Rows, facts: Facts) -> npt.NDArray
     if how.take != "votes":
         given = rows["given_label"].isna() & rows["current_label"].isna()
         at.take("no label", pd.isna(label) & given.to_numpy(bool))
-    at.take("label outside the scheme", ~np.isin(label.astype(str), scheme.ids))
+    at.take("label outside the scheme", ~_among(label, scheme.ids))
     return label
+
+
+def _among(values: npt.NDArray[np.object_], wanted: Iterable[Any]) -> Mask:
+    found: Mask = pd.Series(values, dtype=object).isin(list(wanted)).to_numpy(bool)
+    return found
 
 
 def _key(seed: int, text: str) -> str:
@@ -293,11 +298,12 @@ def _key(seed: int, text: str) -> str:
 
 def _ordered(group: npt.NDArray[np.object_], label: npt.NDArray[np.object_], seed: int) -> dict[str, list[str]]:
     """Duplicate groups of each class (the least label of a group is its class), in the order of the draw."""
-    first = pd.Series(label).groupby(group).min()
-    drawn = sorted((str(label), _key(seed, str(g)), str(g)) for g, label in first.items())
+    codes, names = pd.factorize(label, sort=True)
+    first = pd.Series(codes).groupby(group, sort=False).min()
+    drawn = sorted((code, _key(seed, g), g) for code, g in zip(first.tolist(), first.index.to_numpy(object).tolist(), strict=True))
     out: dict[str, list[str]] = {}
-    for name, _, g in drawn:
-        out.setdefault(name, []).append(g)
+    for code, _, g in drawn:
+        out.setdefault(names[code], []).append(g)
     return out
 
 
@@ -343,8 +349,8 @@ def _targets(recipe: Recipe, scheme: Scheme, at: _Rows, label: npt.NDArray[np.ob
     tie = np.array([_key(recipe.seed, i) for i in at.ids]) if recipe.targets else np.empty(0, str)
     for target in recipe.targets:
         inside = np.logical_and.reduce([np.ones(len(label), bool), *(at.rows[n].to_numpy(object) == v for n, v in target.where.items())])
-        able = at.spare & inside & (np.isin(at.rows["source_id"].to_numpy(str), target.candidates.sources)
-                                    | np.isin(at.ids.astype(str), target.candidates.samples))
+        able = at.spare & inside & (_among(at.rows["source_id"].to_numpy(object), target.candidates.sources)
+                                    | _among(at.ids, target.candidates.samples))
         if unknown := set(target.classes) - set(scheme.ids):
             raise BadInput("Unknown class", f"A target names {min(unknown)!r}", f"Choose from {', '.join(scheme.ids)}")
         for name in target.classes or scheme.ids:
@@ -369,9 +375,9 @@ def _add(at: _Rows, able: Mask, group: npt.NDArray[np.object_], split: npt.NDArr
          name: str) -> int:
     """Puts up to `wanted` of the rows that are `able` into training, but no face that is evaluated, nor one twice; returns how many."""
     evaluated = at.left & (split != "train")
-    able = able & ~np.isin(group.astype(str), group[evaluated].astype(str))
+    able = able & ~_among(group, group[evaluated])
     if distinct:
-        able &= ~np.isin(at.images.astype(str), at.images[at.left].astype(str))
+        able &= ~_among(at.images, at.images[at.left])
     order = np.flatnonzero(able)[np.argsort(tie[able])]
     if distinct:
         order = order[~pd.Series(at.images[order]).duplicated().to_numpy()]
