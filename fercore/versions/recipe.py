@@ -107,8 +107,8 @@ def make(recipe: Recipe, facts: Facts) -> Made:
 
     Returns:
         rows: one row a sample of the chosen sources and candidates, sorted by sample_id: the columns of a manifest but pixel_id, weight where a
-        target weighs, and mean. Missing values are None. exclusion is the first reason that applies (None = included); label, split, fold, transform and weight of what is
-        excluded may be None. votes are counts in class order, comma-separated.
+        target weighs, and mean. Missing values are None. exclusion is the first reason that applies (None = included); label, split, fold,
+        transform and weight of what is excluded may be None. votes are counts in class order, comma-separated.
 
     Raises:
         BadInput: no row is left, a source or sample is unknown, or a class of the scheme or a split would be empty.
