@@ -42,6 +42,7 @@ PAGES = (
     PageSpec("import_data", "Import", "upload_file", "Data", Permission.IMPORT),
     PageSpec("explore", "Explore", "grid_view", "Data", Permission.LOOK),
     PageSpec("audit", "Audit", "troubleshoot", "Data", Permission.LOOK),
+    PageSpec("recipes", "Recipes", "receipt_long", "Data", Permission.FREEZE),
     PageSpec("versions", "Versions", "history", "Data", Permission.READ_RESULTS),
     PageSpec("train", "Train", "model_training", "Train", Permission.READ_RESULTS),
     PageSpec("models", "Models", "account_tree", "Train", Permission.READ_RESULTS),

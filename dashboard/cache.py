@@ -25,10 +25,10 @@ from fercore.schemes import Scheme
 from fercore.store import Store, findings, labels, runs, samples, versions
 from fercore.store import sources as source_table
 from fercore.training.rundir import Run
-from fercore.versions import datasheet, diff, gates, policy
-from fercore.versions.files import manifest
-from fercore.versions.recipe import Recipe, apply
-from fercore.versions.record import mend
+from fercore.versions import build, datasheet, diff, gates, policy
+from fercore.versions.files import card, manifest
+from fercore.versions.lifecycle import recover
+from fercore.versions.recipe import Facts, Made, Recipe, apply, make, parse_recipe, restated
 
 if TYPE_CHECKING:
     from fercore.training.predict import Predictor
@@ -57,7 +57,7 @@ def workspace() -> Workspace:
 @st.cache_resource(show_spinner=False)
 def _open(root: str) -> Store:
     opened = Store(Workspace(Path(root)), holder="the dashboard")
-    mend(opened)  # what a killed process left behind
+    recover(opened)  # what a killed process left behind
     return opened
 
 
@@ -495,6 +495,24 @@ def funnel(store: Store, version: str | None = None) -> pd.DataFrame:
     """sample_id and exclusion (None = included) of every row under the default recipe, or as a version was made."""
     rows = manifest(store.workspace, version) if version else apply(Recipe(), samples.table(store))
     return rows[["sample_id", "exclusion"]]
+
+
+@reader("samples", "labels", "findings", "schemes", entries=2)
+def facts(store: Store, person: Person) -> Facts:
+    """What recipes read."""
+    return build.facts(store, person)
+
+
+@reader("samples", "labels", "findings", "schemes", entries=8)
+def made(store: Store, person: Person, recipe: str) -> Made:
+    """What a recipe (YAML) makes of the facts of now. Raises: BadInput."""
+    return make(parse_recipe(recipe, schemes=known_schemes()), facts(person))
+
+
+@reader(entries=64)
+def recipe_of(store: Store, version: str) -> Recipe:
+    """The recipe of a version. Raises: NotFound."""
+    return restated(card(store.workspace, version)["recipe"])
 
 
 @reader(entries=1)

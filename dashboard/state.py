@@ -32,6 +32,8 @@ class Session:
     settled: dict[tuple[str, str], str] = field(default_factory=dict)  # what a reviewer settled in this session: (image, field) -> value
     passed_over: set[str] = field(default_factory=set)  # faces a reviewer left for later
     said: tuple[str, str] | None = None  # how the last act on a page went ("success" or "error") and what it did; shown once
+    recipe: str = ""  # the recipe that is being written, as YAML
+    recipe_round: int = 0  # how often it was put there by something else than its widgets
     watching: set[str] = field(default_factory=set)  # runs that were going on when they were last drawn
 
 

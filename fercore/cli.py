@@ -100,6 +100,7 @@ def show(data: Any, as_json: bool) -> None:
 @contextmanager
 def opened(workspace: Path, *, create: bool = False) -> Iterator[Store]:
     with Store(Workspace(workspace), create=create) as store:
+        versions.recover(store)
         yield store
 
 
@@ -288,6 +289,17 @@ def import_tags(file: Path, source: Annotated[str, typer.Option(help="The source
     """Import perceived age and gender (csv_row, age_group, gender), or FER+ votes (fer2013new.csv), onto rows that are here."""
     with opened(workspace) as store:
         _report(ingest.import_tags(store, actor(store, person), file, source=source, dry_run=dry_run), as_json)
+
+
+@importing.command("export")
+def import_export(folder: Path, dry_run: DryRun = False, workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Take over a version that another workspace exported (format parquet); its recipe then makes the same version here."""
+    ingest.check_export(folder)  # before a workspace is made
+    with opened(workspace, create=True) as store, byte_bar(folder.name, " images") as progress:
+        report = ingest.import_export(store, actor(store, person), folder, dry_run=dry_run, progress=progress)
+    show({"version": report.version_id, "manifest_sha256": report.manifest_sha256, "dry_run": dry_run, **report.added} if as_json
+         else report.sentence(), as_json)
+    say(f"The same version again: fercore version build {folder / 'recipe.json'}")
 
 
 Source = Annotated[str, typer.Option("--name", help="Name of the source in this workspace.")]
@@ -503,15 +515,58 @@ def people_enable(name: Name, workspace: Where = DEFAULT, person: As = None, as_
 # ---- versions -------------------------------------------------------------------------------------------------------------------
 
 
+def _recipe(named: str, store: Store | None) -> versions.Recipe:
+    """A shipped recipe by its name, or a file."""
+    if named in versions.shipped.names():
+        return versions.shipped.recipe(named)
+    return versions.read_recipe(Path(named), scheme_book.known(store) if store else None)
+
+
 @versioning.command("build")
-def version_build(recipe: Annotated[Path | None, typer.Argument(help="YAML or JSON; without one, the default recipe.")] = None,
-                  name: Annotated[str, typer.Option(help="Name of the version; a number is added.")] = "fer7",
+def version_build(recipe: Annotated[str, typer.Argument(help="A recipe that ships (see 'fercore recipes'), or a YAML or JSON file.")] = "fer7",
+                  name: Annotated[str | None, typer.Option(help="Name of the version, to which a number is added; default: the recipe's.")] = None,
+                  preview: Annotated[bool, typer.Option("--preview", help="Say what it would do and write nothing.")] = False,
                   workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
-    """Freeze a version from what the workspace holds now."""
-    chosen = versions.read_recipe(recipe) if recipe else versions.Recipe()
+    """Freeze a version from what the workspace holds now, by a recipe."""
+    _recipe(recipe, None)  # before a workspace is asked for
     with opened(workspace) as store:
-        version_id = versions.freeze(store, actor(store, person), chosen, name)
-    show(versions.card(Workspace(workspace), version_id), as_json)
+        who, chosen = actor(store, person), _recipe(recipe, store)
+        if preview:
+            made = versions.build.preview(store, who, chosen)
+            card = {"funnel": made.counted(), "missing": made.missing}
+        else:
+            card = versions.card(store.workspace, versions.freeze(store, who, chosen, name or Path(recipe).stem))
+    for cell in card["missing"]:
+        say(f"missing: {cell['missing']:,} of {cell['wanted']:,} {cell['target']}")
+    if preview and not as_json:
+        show(versions.shipped.beside(chosen, card["funnel"]), False)
+    else:
+        show(card, as_json)
+
+
+@app.command()
+def recipes(name: Annotated[str | None, typer.Argument(help="Print this one, as YAML to start your own from.")] = None,
+            workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Recipes that come with fercore: the data side of published systems, their counts beside those of the workspace."""
+    if name is None:
+        known = {n: versions.shipped.recipe(n) for n in versions.shipped.names()}
+        show(pd.DataFrame([{"recipe": n, "title": r.title, "scheme": r.scheme} for n, r in known.items()]), as_json)
+        return
+    text, funnel = versions.shipped.text(name), None
+    if Workspace(workspace).database.exists():
+        chosen = versions.shipped.recipe(name)
+        try:
+            with opened(workspace) as store:
+                made = versions.build.preview(store, actor(store, person), chosen)
+                funnel = versions.shipped.beside(chosen, made.counted())
+        except FerError as error:
+            say(f"fercore: this workspace: {error}")
+    if as_json:
+        show({"recipe": yaml.safe_load(text), "funnel": funnel}, True)
+        return
+    print(text, end="")
+    if funnel is not None:
+        say(funnel.to_string(index=False, na_rep="-"))
 
 
 @versioning.command("list")
@@ -670,19 +725,50 @@ def version_policy(team: Annotated[int | None, typer.Option(min=1, help="Set it 
 
 
 @versioning.command("verify")
-def version_verify(version: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Recompute the hash of the manifest, of every image and of every act. While the dashboard is open, acts are checked in their copy."""
-    place = Workspace(workspace)
+def version_verify(version: str, recompute: Annotated[bool, typer.Option("--recompute", help="Also make the rows anew by the recipe, and say what "
+                   "the facts of now make otherwise; that is no fault of the version.")] = False,
+                   workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Recompute every hash, count, split and class, and the chain of acts. While the dashboard is open, acts are checked in their copy."""
+    place, changes = Workspace(workspace), None
     versions.card(place, version)
     try:
         with opened(workspace) as store:
             problems, acts = versions.record.verify(store, version), "database and copy"
+            if recompute and not problems:
+                changes = versions.build.recomputed(store, actor(store, person), version)
     except WorkspaceError as error:
+        if recompute:
+            raise
         problems, acts = versions.verify(place, version) + versions.record.copy_problems(place, version), "copy only"
         say(f"fercore: {error} Only the files and the copied acts were checked.")
-    show({"version": version, "verified": not problems, "acts": acts, "problems": problems}, as_json)
+    show({"version": version, "verified": not problems, "acts": acts, "problems": problems,
+          **({"changed_since": changes} if recompute else {})}, as_json)
     if problems:
         raise typer.Exit(2)
+
+
+@versioning.command("export")
+def version_export(version: str, to: Annotated[Path, typer.Option(help="A new folder.")],
+                   form: Annotated[str, typer.Option("--format", help=", ".join(versions.export.FORMATS))] = "parquet",
+                   accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Answer, as a data lead, for sources without a licence or "
+                                                                "with one that restricts use.")] = False,
+                   force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False, workspace: Where = DEFAULT,
+                   person: As = None, as_json: AsJson = False) -> None:
+    """Write a version for other tools. While the dashboard is open, only forms that need no votes, and nothing is recorded."""
+    place = Workspace(workspace)
+    versions.card(place, version)
+    with byte_bar(version, " faces") as progress:
+        try:
+            with opened(workspace) as store:
+                made = versions.export.write(place, version, to, form, actor(store, person), store=store, accept_licence=accept_licence, force=force,
+                                       progress=progress)
+        except WorkspaceError as error:
+            if "in use" not in error.title and place.database.exists():
+                raise
+            say(f"fercore: {error} The export is not recorded.")
+            made = versions.export.write(place, version, to, form, local_lead(), accept_licence=accept_licence, force=force, progress=progress)
+    show({"version": version, "to": str(made.path), "format": form, "faces": made.faces, "left_out": made.left_out,
+          "licences_accepted": dict(made.accepted)}, as_json)
 
 
 # ---- training and evaluation ----------------------------------------------------------------------------------------------------

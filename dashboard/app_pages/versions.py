@@ -3,6 +3,7 @@
 import streamlit as st
 
 from dashboard import access, cache, version_diff, version_signing, version_views
+from dashboard.export_form import export_popover
 from dashboard.freeze_form import freeze_dialog
 from dashboard.links import choose_in_url
 from fercore.domain import Permission
@@ -24,6 +25,7 @@ if table.empty:
 version = table.set_index("version_id").loc[version_id]
 timeline, _ = cache.version_detail(version_id)
 version_signing.head(person, version, timeline, cache.signing(version_id))
+export_popover(version_id)
 view = st.segmented_control("View", ["Composition", "Gates", "Diff", "Datasheet", "Timeline"], default="Composition", required=True, key="view",
                             bind="query-params", label_visibility="collapsed")
 if view == "Gates":

@@ -8,8 +8,9 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -111,19 +112,56 @@ class _WithoutAliases(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML or JSON file without aliases. Raises: BadInput, naming the line at fault."""
+@dataclass(frozen=True)
+class Marked:
+    """A mapping and where its parts stand in the text."""
+
+    data: dict[str, Any]
+    name: str
+    root: yaml.Node | None
+
+    def line(self, keys: Sequence[str | int] = ()) -> int:
+        """1-based line of the part that `keys` lead to, or of the last one on the way that is there; a key of a mapping stands for its value."""
+        node, line = self.root, 1
+        for key in keys:
+            if isinstance(node, yaml.MappingNode):
+                found = next(((k, v) for k, v in node.value if k.value == key), None)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+                found = (node.value[key], node.value[key])
+            else:
+                found = None
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        return line
+
+
+def read_marked(text: str, name: str) -> Marked:
+    """The mapping in a YAML or JSON text without aliases. Raises: BadInput, naming the line at fault."""
+    try:
+        loader = _WithoutAliases(text)
+        node = loader.get_single_node()
+        data = (loader.construct_document(node) if node else None) or {}
+    except (RecursionError, ValueError) as error:  # nested without end; a date that does not exist
+        raise BadInput("Not YAML", f"{name}: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise BadInput("Not YAML", f"{name}, line {mark.line + 1 if mark else '?'}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(data, dict):
+        raise BadInput("Not a mapping", f"{name} holds a {type(data).__name__}", "Write key: value lines")
+    return Marked(data, name, node)
+
+
+def read_text(path: Path) -> str:
+    """A small UTF-8 text. Raises: BadInput."""
     if readable(path).stat().st_size > _LARGEST_MAPPING:
         raise BadInput("The file is too large", f"{path} has more than {_LARGEST_MAPPING >> 20} MiB")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _WithoutAliases) or {}  # noqa: S506  # a SafeLoader
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise BadInput("Not a text file", f"{path} is not UTF-8") from error
-    except (RecursionError, ValueError) as error:  # nested without end; a date that does not exist
-        raise BadInput("Not YAML", f"{path}: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise BadInput("Not YAML", f"{path}, line {mark.line + 1 if mark else '?'}: {getattr(error, 'problem', error)}") from error
-    if not isinstance(data, dict):
-        raise BadInput("Not a mapping", f"{path} holds a {type(data).__name__}", "Write key: value lines")
-    return data
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file without aliases. Raises: BadInput, naming the line at fault."""
+    return read_marked(read_text(path), str(path)).data

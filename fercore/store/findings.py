@@ -275,3 +275,8 @@ def edits(store: Store, image_ids: list[str] | None = None) -> pd.DataFrame:
 def flagged(store: Store, field: str) -> list[str]:
     """Images to which people decided that this flag applies."""
     return [r[0] for r in store.rows("SELECT image_id FROM decisions WHERE field = $field AND value = 'yes' ORDER BY image_id", {"field": field})]
+
+
+def decided(store: Store, field: str) -> pd.DataFrame:
+    """image_id and value of what people decided on a field; ties are left out."""
+    return store.frame("SELECT image_id, value FROM decisions WHERE field = $field AND value IS NOT NULL ORDER BY image_id", {"field": field})

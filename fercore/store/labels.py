@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 
 from fercore.domain import Person
-from fercore.store.connection import Store, now
+from fercore.store.connection import Store, Writer, now
 
 _COLUMNS = {"event_id": pa.string(), "op": pa.string(), "image_id": pa.string(), "field": pa.string(), "value": pa.string(),
             "target": pa.string(), "gesture": pa.string(), "mode": pa.string(), "lead_ms": pa.int32(), "shown_at": pa.int64(),
@@ -35,29 +35,34 @@ def append(store: Store, person: Person, events: list[dict[str, Any]]) -> set[st
 
 
 def _commit(store: Store, events: list[dict[str, Any]]) -> None:
+    with store.write("labels") as w:
+        insert(w, events)
+
+
+def insert(w: Writer, events: list[dict[str, Any]]) -> None:
+    """Adds what is new of `events` (person_id, role and authentication among their keys), the votes that stand afterwards and a link of the chain."""
     batch = pa.Table.from_pylist(events, schema=_EVENT).append_column("place", pa.array(range(len(events)), pa.int64()))
     touched = {"who": sorted({e["person_id"] for e in events}), "ids": sorted({e["image_id"] for e in events})}
-    with store.write("labels") as w:
-        w.bulk("""
-            INSERT INTO facts.label_event (
-                event_id, seq, op, image_id, field, value, target, gesture, person_id, role, authentication, mode, lead_ms, shown_at,
-                decided_at, recorded_at, round, scheme_id, campaign_id, lease_id, reason, inclusion, suggested, suggested_by, addressee)
-            SELECT b.event_id::UUID, (SELECT coalesce(max(seq), 0) FROM facts.label_event) + 1 + b.place, b.op, b.image_id, b.field,
-                   b.value, b.target::UUID, b.gesture::UUID, b.person_id, b.role, b.authentication, b.mode, b.lead_ms,
-                   make_timestamp(b.shown_at * 1000), make_timestamp(b.decided_at * 1000), $at, b.round, b.scheme_id, b.campaign_id,
-                   b.lease, b.reason, b.inclusion, b.suggested, b.suggested_by, b.addressee
-            FROM batch AS b ORDER BY b.place ON CONFLICT DO NOTHING
-        """, batch, {"at": now()})
-        w.run("""
-            INSERT INTO facts.event_block
-            WITH before AS (SELECT coalesce(max(block), 0) AS block, coalesce(max(last_seq), -1) AS last_seq,
-                                   coalesce(arg_max(hash, block), '') AS hash FROM facts.event_block)
-            SELECT any_value(b.block) + 1, min(t.seq), max(t.seq), count(*), any_value(b.hash),
-                   sha256(any_value(b.hash) || string_agg(t.text, chr(10) ORDER BY t.seq)), $at
-            FROM event_texts AS t, before AS b WHERE t.seq > b.last_seq HAVING count(*) > 0
-        """, {"at": now()})
-        w.run("DELETE FROM projection.standing WHERE person_id IN (SELECT unnest($who)) AND image_id IN (SELECT unnest($ids))", touched)
-        w.run("INSERT INTO projection.standing FROM facts.fold($who, $ids)", touched)
+    w.bulk("""
+        INSERT INTO facts.label_event (
+            event_id, seq, op, image_id, field, value, target, gesture, person_id, role, authentication, mode, lead_ms, shown_at,
+            decided_at, recorded_at, round, scheme_id, campaign_id, lease_id, reason, inclusion, suggested, suggested_by, addressee)
+        SELECT b.event_id::UUID, (SELECT coalesce(max(seq), 0) FROM facts.label_event) + 1 + b.place, b.op, b.image_id, b.field,
+               b.value, b.target::UUID, b.gesture::UUID, b.person_id, b.role, b.authentication, b.mode, b.lead_ms,
+               make_timestamp(b.shown_at * 1000), make_timestamp(b.decided_at * 1000), $at, b.round, b.scheme_id, b.campaign_id,
+               b.lease, b.reason, b.inclusion, b.suggested, b.suggested_by, b.addressee
+        FROM batch AS b ORDER BY b.place ON CONFLICT DO NOTHING
+    """, batch, {"at": now()})
+    w.run("""
+        INSERT INTO facts.event_block
+        WITH before AS (SELECT coalesce(max(block), 0) AS block, coalesce(max(last_seq), -1) AS last_seq,
+                               coalesce(arg_max(hash, block), '') AS hash FROM facts.event_block)
+        SELECT any_value(b.block) + 1, min(t.seq), max(t.seq), count(*), any_value(b.hash),
+               sha256(any_value(b.hash) || string_agg(t.text, chr(10) ORDER BY t.seq)), $at
+        FROM event_texts AS t, before AS b WHERE t.seq > b.last_seq HAVING count(*) > 0
+    """, {"at": now()})
+    w.run("DELETE FROM projection.standing WHERE person_id IN (SELECT unnest($who)) AND image_id IN (SELECT unnest($ids))", touched)
+    w.run("INSERT INTO projection.standing FROM facts.fold($who, $ids)", touched)
 
 
 def broken_block(store: Store) -> dict[str, Any] | None:

@@ -17,6 +17,14 @@ def add(store: Store, person: Person) -> None:
         _person(w, person)
 
 
+def add_silent(w: Writer, person: Person, actor: Person) -> None:
+    """Adds somebody who stands for votes and may not act; known ids are left as they are."""
+    if not w.run("SELECT 1 FROM facts.person WHERE person_id = $id LIMIT 1", {"id": person.person_id}):
+        _person(w, person)
+        w.run("INSERT INTO facts.person_change VALUES ($person, 'disable', $role, $by, $authentication, $at)",
+              {"person": person.person_id, "role": person.role.value, "by": actor.person_id, "authentication": actor.authentication, "at": now()})
+
+
 def all_people(store: Store) -> list[Person]:
     """Everybody, also who is disabled."""
     return [Person(i, name, Role(role)) for i, name, role in store.rows("SELECT person_id, name, role FROM people ORDER BY name")]

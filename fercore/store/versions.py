@@ -99,6 +99,12 @@ def one(store: Store, version_id: str) -> dict[str, Any]:
     return required(store.frame("SELECT * FROM versions WHERE version_id = $id", {"id": version_id}), "version", version_id)
 
 
+def sources_of(store: Store, version_id: str) -> list[str]:
+    """Sources that are in a version."""
+    return [r[0] for r in store.rows("SELECT DISTINCT s.source_id FROM version_samples AS v JOIN facts.sample AS s ON s.sample_id = v.sample_id "
+                                     "WHERE v.version_id = $id AND v.exclusion IS NULL ORDER BY 1", {"id": version_id})]
+
+
 def timeline(store: Store, version_id: str) -> pd.DataFrame:
     """Every act on a version, in order."""
     return store.frame("""

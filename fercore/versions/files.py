@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,39 @@ from uuid_utils import uuid7
 
 from fercore.domain import SPLITS, Pixels, Workspace, image_id
 from fercore.errors import BadInput, NotFound
+from fercore.ingest.files import sha256_of
 from fercore.schemes import SCHEMES
 
-COLUMNS = ("sample_id", "image_id", "source_id", "source_row", "given_label", "label", "split", "duplicate_group", "age_band", "gender",
-           "flags", "exclusion")
-_EDITED = ("transform", "pixel_id")  # only where the recipe edits pixels: what was done, and the id of the outcome
-
-
-def _schema(recipe: dict[str, Any]) -> pa.Schema:
-    return pa.schema([(c, pa.int64() if c == "source_row" else pa.float64() if c == "mean" else pa.string()) for c in (*_columns(recipe), "mean")])
+COLUMNS = ("sample_id", "image_id", "source_id", "source_row", "given_label", "label", "split", "fold", "duplicate_group", "age_band", "gender",
+           "flags", "exclusion", "transform", "pixel_id", "votes")
+_TYPES = {"source_row": pa.int64(), "fold": pa.int64(), "weight": pa.float64(), "mean": pa.float64()}
+_FORMAT_1 = ("sample_id", "image_id", "source_id", "source_row", "given_label", "label", "split", "duplicate_group", "age_band", "gender",
+             "flags", "exclusion")
+SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
+_FILES = ("manifest.parquet", "pixels.npy", "version.json")
 
 
 def _columns(recipe: dict[str, Any]) -> tuple[str, ...]:
-    return COLUMNS + (_EDITED if recipe.get("transforms") else ()) + (("votes",) if recipe.get("votes") else ())
+    """What is hashed of a row. Manifests of format 1 have columns for edits and votes only where their recipe asks for them."""
+    if recipe.get("format", 1) == 1:
+        return _FORMAT_1 + (("transform", "pixel_id") if recipe.get("transforms") else ()) + (("votes",) if recipe.get("votes") else ())
+    return COLUMNS + (("weight",) if any(t["by"] == "weight" for t in recipe["targets"]) else ())
 
 
 def manifest_sha256(rows: pd.DataFrame, recipe: dict[str, Any]) -> str:
-    """SHA-256 over the recipe and the rows sorted by sample_id, as compact JSON lines in UTF-8.
+    """SHA-256 over the recipe and the rows sorted by sample_id, as compact JSON lines in UTF-8; whole numbers and texts only.
 
-    Pixels are covered by image_id, which is their own hash, or by pixel_id where the recipe edits them; `mean` follows from them and is left
-    out, as floats are not canonical.
+    Pixels are covered by pixel_id (format 1: image_id), which is their own hash; `mean` follows from them and is left out. A weight is hashed as
+    its decimal text.
     """
     columns = _columns(recipe)
-    digest = hashlib.sha256(json.dumps({"format": 1, "columns": columns, "recipe": recipe}, sort_keys=True, separators=(",", ":")).encode())
+    head = {"format": recipe.get("format", 1), "columns": columns, "recipe": recipe}
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True, separators=(",", ":")).encode())
     ordered = rows.sort_values("sample_id")
-    for row in zip(*(ordered[c].tolist() for c in columns), strict=True):
+    held = {c: ordered[c].tolist() for c in columns}
+    if "weight" in held:
+        held["weight"] = [None if w is None else f"{w:.6f}" for w in held["weight"]]
+    for row in zip(*held.values(), strict=True):
         digest.update(b"\n" + json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode())
     return digest.hexdigest()
 
@@ -49,14 +57,23 @@ def write(folder: Path, rows: pd.DataFrame, pixels: Pixels, card: dict[str, Any]
     temporary = folder.with_name(f".{folder.name}.{uuid7()}")
     temporary.mkdir(parents=True)
     try:
-        pq.write_table(pa.Table.from_pandas(rows, schema=_schema(card["recipe"]), preserve_index=False), temporary / "manifest.parquet")
+        schema = pa.schema([(c, _TYPES.get(c, pa.string())) for c in (*_columns(card["recipe"]), "mean")])
+        pq.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), temporary / "manifest.parquet")
         np.save(temporary / "pixels.npy", pixels)
         (temporary / "version.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+        (temporary / SUMS).write_text("".join(_sums(temporary).values()), encoding="utf-8")
         # A folder under this name without a row in the database was left by a killed build.
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(workspace: Workspace, known: Collection[str]) -> None:
+    """Deletes what killed builds left: half-written folders, and whole ones that came to no row in the database (`known`) and so to no state."""
+    for folder in workspace.versions.glob("*") if workspace.versions.is_dir() else ():
+        if folder.is_dir() and folder.name not in known and (folder.name.startswith(".") or not (folder / "state.json").exists()):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def card(workspace: Workspace, version_id: str) -> dict[str, Any]:
@@ -101,15 +118,15 @@ def trainable(state: str) -> bool:
 
 
 def listed(workspace: Workspace) -> list[dict[str, Any]]:
-    """version.json of every version with its copied state, newest first."""
-    cards = [card(workspace, p.parent.name) for p in workspace.versions.glob("[!.]*/version.json")]
+    """version.json of every version with its copied state, newest first. One without a state is still being built, or its builder was killed."""
+    cards = [card(workspace, p.parent.name) for p in workspace.versions.glob("[!.]*/state.json")]
     return sorted(({**c, "state": state(workspace, c["version_id"])} for c in cards), key=lambda c: c["created_at"], reverse=True)
 
 
 def manifest(workspace: Workspace, version_id: str) -> pd.DataFrame:
     """The manifest, missing values as None. Raises: NotFound."""
     card(workspace, version_id)
-    rows: pd.DataFrame = pq.read_table(workspace.versions / version_id / "manifest.parquet").to_pandas()
+    rows: pd.DataFrame = pq.read_table(workspace.versions / version_id / "manifest.parquet").to_pandas(integer_object_nulls=True)
     return rows.astype(object).where(rows.notna(), None)
 
 
@@ -121,7 +138,8 @@ def pixels_of(workspace: Workspace, version_id: str) -> Pixels:
 
 
 def verify(workspace: Workspace, version_id: str, recorded_sha256: str | None = None) -> list[str]:
-    """Recomputes the hash of the manifest and of every image; returns what differs, nothing when all is well.
+    """Recomputes everything that the files say: the hash of the manifest and of every image, counts, classes, that no group of identical faces lies
+    in two splits or folds, and the hash of every file. Returns what differs, nothing when all is well.
 
     Args:
         recorded_sha256: the hash in the database, which the files must have; files alone could all have been changed together.
@@ -132,9 +150,25 @@ def verify(workspace: Workspace, version_id: str, recorded_sha256: str | None = 
     try:
         stated = card(workspace, version_id)
         rows, pixels = manifest(workspace, version_id), pixels_of(workspace, version_id)
-        return _differences(version_id, stated, rows, pixels, recorded_sha256)
-    except (OSError, ValueError, KeyError, BadInput, pa.ArrowException) as error:
-        return [f"a file cannot be read: {error}"]
+        problems = _differences(version_id, stated, rows, pixels, recorded_sha256)
+        return problems or (_changed_files(workspace.versions / version_id) if stated["recipe"].get("format", 1) > 1 else [])
+    except NotFound:
+        raise
+    except Exception as error:  # a changed byte makes readers fail in any way
+        return [f"a file cannot be read: {type(error).__name__}: {error}"]
+
+
+def _changed_files(folder: Path) -> list[str]:
+    """What the finer checks do not look at: means, spelling, padding."""
+    said, lines = (folder / SUMS).read_bytes(), _sums(folder)
+    if said == "".join(lines.values()).encode():
+        return []
+    return [f"{name} is not the file that was written" for name, line in lines.items() if line.encode() not in said] or [f"{SUMS} was changed"]
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Name -> its line in SUMS."""
+    return {name: f"{sha256_of(folder / name)}  {name}\n" for name in _FILES}
 
 
 def _differences(version_id: str, stated: dict[str, Any], rows: pd.DataFrame, pixels: Pixels, recorded_sha256: str | None) -> list[str]:
@@ -142,7 +176,8 @@ def _differences(version_id: str, stated: dict[str, Any], rows: pd.DataFrame, pi
     if recorded_sha256 not in (None, stated["manifest_sha256"]):
         problems.append("the manifest_sha256 in version.json is not the one that was recorded when the version was frozen")
     recipe = stated["recipe"]
-    if (stated["version_id"], stated["scheme_id"], stated["classes"]) != (version_id, recipe["scheme"], list(SCHEMES[recipe["scheme"]].ids)):
+    scheme = SCHEMES.get(recipe["scheme"])  # of a scheme of the workspace, only the database knows the classes
+    if (stated["version_id"], stated["scheme_id"]) != (version_id, recipe["scheme"]) or (scheme and stated["classes"] != list(scheme.ids)):
         problems.append("the id, scheme or classes in version.json are not those of the recipe")
     if manifest_sha256(rows, stated["recipe"]) != stated["manifest_sha256"]:
         problems.append("manifest.parquet does not hash to the stated manifest_sha256")
@@ -150,10 +185,15 @@ def _differences(version_id: str, stated: dict[str, Any], rows: pd.DataFrame, pi
     if len(included) != len(pixels):
         problems.append(f"pixels.npy holds {len(pixels):,} images, the manifest includes {len(included):,}")
     else:
-        names = included["pixel_id" if recipe.get("transforms") else "image_id"]
+        names = included["pixel_id" if recipe.get("format", 1) > 1 or recipe.get("transforms") else "image_id"]
         wrong = [i for i, (name, p) in enumerate(zip(names, pixels, strict=True)) if image_id(np.asarray(p)) != name]
         if wrong:
             problems.append(f"{len(wrong):,} images differ from their id, the first is {included['sample_id'].iloc[wrong[0]]}")
+    for part in ("split", "fold"):
+        if part in included and (crossing := included.groupby("duplicate_group")[part].nunique()).gt(1).any():
+            problems.append(f"identical faces lie in several {part}s, the first are group {crossing.index[crossing > 1][0]}")
+    if strange := set(included["label"]) - set(stated["classes"]):
+        problems.append(f"{', '.join(sorted(map(str, strange)))} is no class of the version")
     counts = {split: int((included["split"] == split).sum()) for split in SPLITS}
     if {**counts, "excluded": len(rows) - len(included)} != stated["counts"]:
         problems.append("the counts in version.json are not those of the manifest")

@@ -6,18 +6,15 @@ what it is, so another manifest is another version; where only the datasheet had
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from fercore.audit.transforms import transformed
-from fercore.curation import rules
-from fercore.domain import SPLITS, Permission, Person, image_id, slug
+from fercore.domain import Permission, Person
 from fercore.errors import Conflict, NotAllowed
-from fercore.schemes import SCHEMES
-from fercore.store import Store, now, samples
+from fercore.store import Store
 from fercore.store import versions as table
 from fercore.versions import datasheet, files, gates, policy
-from fercore.versions.recipe import Recipe, apply
+from fercore.versions.build import build
+from fercore.versions.recipe import Recipe
 from fercore.versions.record import Acts, event, mend, publish, state_of, subject, text_of
 
 OPEN = ("draft", "frozen", "in_review")  # states in which datasheet and waivers may still change
@@ -32,40 +29,28 @@ def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
         NotAllowed: the actor may not freeze. BadInput: the recipe does not fit the data; nothing is written.
     """
     actor.require(Permission.FREEZE)
-    table_of_samples = samples.table(store)
-    if recipe.votes:
-        table_of_samples["votes"] = _votes(store, actor, recipe)
-    rows = apply(recipe, table_of_samples)
-    pixels = samples.pixels(store, rows.loc[rows["exclusion"].isna(), "image_id"].tolist())
-    if recipe.transforms:
-        pixels = transformed(pixels, rows.loc[rows["exclusion"].isna(), "transform"].tolist())
-        rows["pixel_id"] = None
-        rows.loc[rows["exclusion"].isna(), "pixel_id"] = [image_id(p) for p in pixels]
-    stated = recipe.model_dump(mode="json")
-    sha = files.manifest_sha256(rows, stated)
-    included = rows[rows["exclusion"].isna()]
+    built = build(store, actor, recipe)
+    rows, card = built.made.rows, built.card(actor, name)
     columns = ["sample_id", "image_id", "label", "split", "exclusion"]
     listed = pa.Table.from_pandas(rows[columns], preserve_index=False, schema=pa.schema([(c, pa.string()) for c in columns]))
-    card: dict[str, Any] = {
-        "name": slug(name), "manifest_sha256": sha, "scheme_id": recipe.scheme, "classes": list(SCHEMES[recipe.scheme].ids),
-        "recipe": stated, "created_by": actor.name, "created_at": now().isoformat(timespec="seconds"),
-        "counts": {**dict.fromkeys(SPLITS, 0), **included["split"].value_counts().to_dict(), "excluded": len(rows) - len(included)}}
 
-    def make(number: int) -> tuple[dict[str, Any], pa.Table, dict[str, Any]]:
-        card.update(number=number, version_id=f"{card['name']}-v{number}")
-        return card, listed, event(card["version_id"], "freeze", "frozen", sha, actor, None)
+    def number(n: int) -> tuple[dict[str, Any], pa.Table, dict[str, Any]]:
+        card.update(number=n, version_id=f"{card['name']}-v{n}")
+        return card, listed, event(card["version_id"], "freeze", "frozen", built.sha256, actor, None)
 
-    table.insert(store, card["name"], actor, make, lambda: files.write(store.workspace.versions / card["version_id"], rows, pixels, card))
+    def write() -> None:
+        files.sweep(store.workspace, set(table.table(store)["version_id"]))
+        files.write(store.workspace.versions / card["version_id"], rows, built.pixels, card)
+
+    table.insert(store, card["name"], actor, number, write)
     publish(store, card["version_id"])
     return str(card["version_id"])
 
 
-def _votes(store: Store, actor: Person, recipe: Recipe) -> list[str]:
-    """Counts for the classes of the scheme, comma-separated, a text a sample in sample order; 0 for classes that FER+ does not ask for."""
-    held = rules.ballots(store, actor, "both")
-    place = {name: i for i, name in enumerate(rules.COLUMNS)}
-    counts = np.column_stack([held.counts[:, place[c]] if c in place else np.zeros(len(held.counts), np.int64) for c in SCHEMES[recipe.scheme].ids])
-    return [",".join(map(str, row)) for row in counts.tolist()]
+def recover(store: Store) -> None:
+    """Finishes or clears away what killed builds and acts left between files and database. Only while no build is under way."""
+    files.sweep(store.workspace, set(table.table(store)["version_id"]))
+    mend(store)
 
 
 def submit(store: Store, actor: Person, version_id: str) -> None:
