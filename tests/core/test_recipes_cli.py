@@ -58,7 +58,7 @@ def test_a_build_takes_a_name_or_a_file_and_can_say_first_what_it_would_do(ws: P
     card = json.loads(done.stdout)
     assert card["version_id"] == "few-v1" and card["missing"][0]["target"] == "sad" and "of 30 sad" in done.stderr
     verified = json.loads(fercore("version", "verify", "few-v1", "--recompute", "--json", workspace=ws).stdout)
-    assert verified == {"version": "few-v1", "verified": True, "problems": [], "changed_since": []}
+    assert verified == {"version": "few-v1", "verified": True, "acts": "database and copy", "problems": [], "changed_since": []}
     path.write_text("sources: []\nexclude:\n- flga: dark")
     refused(fercore("version", "build", path, workspace=ws), f"{path}, line 3, exclude.1.flga: unknown key")
     refused(fercore("version", "build", tmp_path / "no.yaml", workspace=ws), "No such file")
