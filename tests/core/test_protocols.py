@@ -42,6 +42,7 @@ def with_votes(workspace: Workspace) -> None:
     manifest["mean"] = 100.0
     manifest["weight"] = np.where(np.arange(len(manifest)) % 5 == 0, 3.0, 1.0)
     write_version(directory, manifest, pixels, name="blobs", number=1, created_by="Lena", created_at="2026-01-01T00:00:00+00:00")
+    (directory / "state.json").write_text(json.dumps({"state": "frozen", "manifest_sha256": SHA}))
 
 
 @pytest.fixture(scope="module")
