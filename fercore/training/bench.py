@@ -4,8 +4,8 @@
 
 Columns, in images a second: `bare`: forward, backward and update on one batch that is ready on the device; `ours`: the same with batches made by
 `augment.Faces` from uint8 images on the device, without augmentation; `augmented`: with mirroring, turning, shifting, zooming and erasing;
-`folder`: torchvision's ImageFolder of PNG files through a DataLoader with `--workers` processes, without augmentation. `folder_augmented`: with a
-mirror and a turn. `roofline`: floating-point operations a second of `ours` as a share of what this device reaches on large matrix products
+`folder`: the plain loop of a tutorial (the same network in the default memory format, torch.optim.Adam, batches of torchvision's ImageFolder of PNG
+files through a DataLoader with `--workers` processes), without augmentation; `folder_augmented`: with a mirror and a turn. `roofline`: floating-point operations a second of `ours` as a share of what this device reaches on large matrix products
 (measured here, in the same precision).
 
 Needs torch, torchvision, numpy, pandas, pyarrow and scikit-learn only. The faces are noise: speed does not depend on what they show.
@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,6 +34,8 @@ from fercore.training.augment import Augmentation, Faces
 from fercore.training.engine import Precision, Stepper, loss_of, optimizer_of, prepared
 
 CLASSES = 7
+AHEAD = 8  # batches that are certainly not in a loader's queue any more
+_Step = Callable[[Tensor, Tensor], Any]
 USUAL = ("simple_cnn", "cnn_lstm", "cnn_attention", "vggnet")
 AUGMENTED = Augmentation(flip=True, rotation=10.0, translate=0.1, zoom_min=0.8, zoom_max=1.2, erasing=0.5)
 
@@ -57,12 +60,14 @@ def measured(model: str, *, device: torch.device, batch: int, faces: int, second
                     yield made.train(rows), y[rows]
 
     ready = next(batches(Augmentation()))
-    sources: dict[str, Iterable[tuple[Tensor, Tensor]]] = {"bare": repeat(ready), "ours": batches(Augmentation()), "augmented": batches(AUGMENTED)}
+    sources: dict[str, tuple[Iterable[tuple[Tensor, Tensor]], _Step]] = {
+        "bare": (repeat(ready), stepper.step), "ours": (batches(Augmentation()), stepper.step), "augmented": (batches(AUGMENTED), stepper.step)}
     if folder:
-        sources |= {"folder": _loader(folder, spec.input, batch, workers, device, False),
-                    "folder_augmented": _loader(folder, spec.input, batch, workers, device, True)}
+        plain = _plain_step(build(model, CLASSES).to(device).train(), stepper)
+        sources |= {"folder": (_loader(folder, spec.input, batch, workers, device, False), plain),
+                    "folder_augmented": (_loader(folder, spec.input, batch, workers, device, True), plain)}
     row: dict[str, Any] = {"model": model, "batch": batch}
-    row |= _rates(sources, stepper.step, device, seconds)
+    row |= _rates(sources, device, seconds)
     row["ours / bare"], row["augmented / bare"] = (round(row[k] / row["bare"], 3) for k in ("ours", "augmented"))
     if folder:
         row["ours / folder"], row["augmented / folder_augmented"] = row["ours"] / row["folder"], row["augmented"] / row["folder_augmented"]
@@ -75,13 +80,30 @@ def measured(model: str, *, device: torch.device, batch: int, faces: int, second
     return {k: round(v, 2) if isinstance(v, float) and v < 100 else round(v) if isinstance(v, float) else v for k, v in row.items()}
 
 
-def _rates(sources: dict[str, Iterable[tuple[Tensor, Tensor]]], step: Callable[[Tensor, Tensor], Any], device: torch.device,
-           seconds: float) -> dict[str, float]:
-    """Images a second of each source: the median of five turns, in which the sources take turns, so that a busy machine is unfair to none."""
-    open_ = {name: iter(source) for name, source in sources.items()}
+def _plain_step(model: nn.Module, like: Stepper) -> _Step:
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+
+    def step(x: Tensor, targets: Tensor) -> None:
+        with like.autocast():
+            loss = cross_entropy(model(x).float(), targets)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def _rates(sources: dict[str, tuple[Iterable[tuple[Tensor, Tensor]], _Step]], device: torch.device, seconds: float) -> dict[str, float]:
+    """Images a second of each source: the median of five turns, in which the sources take turns, so that a busy machine is unfair to none.
+
+    What a loader has fetched ahead while others had their turn is used up before its own is timed.
+    """
+    open_ = {name: (iter(source), step) for name, (source, step) in sources.items()}
     found: dict[str, list[float]] = {name: [] for name in open_}
     for turn in range(6):
-        for name, batches in open_.items():
+        for name, (batches, step) in open_.items():
+            for _ in range(AHEAD if name.startswith("folder") else 1):
+                step(*next(batches))
             _wait(device)
             start, images, steps = time.perf_counter(), 0, 0
             while time.perf_counter() - start < seconds / 5 or not steps:

@@ -293,8 +293,8 @@ def test_files_and_record_cannot_be_waived(filled: Store) -> None:
 
 
 _CHANGES = ("reason = reason || 'x'", "person_id = 'x'", "role = 'data_leaD'", "authentication = 'oidc'", "state = 'approveD'", "act = 'submiT'",
-            "detail = replace(detail, '1', '2')", "recorded_at = recorded_at + INTERVAL 1 MICROSECOND", "manifest_sha256 = 'f' || manifest_sha256[2:]",
-            "hash = 'f' || hash[2:]", "prev_hash = 'x' || prev_hash[2:]", "version_id = version_id || 'x'", "seq = seq + 100")
+            "detail = replace(detail, '1', '2')", "recorded_at = recorded_at + INTERVAL 1 MICROSECOND", "manifest_sha256 = 'x' || manifest_sha256[2:]",
+            "hash = 'x' || hash[2:]", "prev_hash = 'x' || prev_hash[2:]", "version_id = version_id || 'x'", "seq = seq + 100")
 
 
 @pytest.mark.parametrize("change", _CHANGES)
