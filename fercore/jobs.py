@@ -19,7 +19,8 @@ from fercore.training import queue, rundir
 from fercore.training.config import SETTINGS, RunConfig
 from fercore.training.queue import in_order
 from fercore.training.rundir import Progress, Run, Status, has_worker, read_status, utc_now, write_model
-from fercore.versions.files import state, trainable
+from fercore.versions.files import card, state, trainable, verified
+from fercore.versions.record import copy_problems
 
 MOST = 500  # runs of one study
 ENDED = ("finished", "failed", "cancelled", "dead")
@@ -38,7 +39,7 @@ def start(workspace: Workspace, config: RunConfig, actor: Person, *, own_code: b
         NotAllowed: the actor may not train, or names code or a file without `own_code`.
         NotFound: no such version, run or file.
         BadInput: the version cannot be read.
-        Conflict: the version is not approved and the run not exploratory.
+        Conflict: the version is not approved and the run not exploratory, an approved one is not what was approved, or it has other folds.
     """
     run_id = _queue(workspace, config, actor, own_code)
     queue.push(workspace.runs)
@@ -94,6 +95,13 @@ def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: boo
     if not (trainable(standing) or config.exploratory):
         raise Conflict("The version is not approved", f"{config.version_id} is {standing.replace('_', ' ')}",
                        "Have it approved, or start an exploratory run (--exploratory), which is marked as such")
+    if trainable(standing) and (problems := [*verified(workspace, config.version_id), *copy_problems(workspace, config.version_id)]):
+        raise Conflict("The version is not what was approved", f"{config.version_id}: {problems[0]}",
+                       f"See 'fercore version verify {config.version_id}'; restore it from a backup, or freeze it anew")
+    own = card(workspace, config.version_id).get("recipe", {}).get("split", {}).get("folds", 0) if config.protocol == "k_fold" else 0
+    if own and own != config.folds:
+        raise Conflict("The version has folds of its own", f"{config.version_id} was frozen in {own} folds, the run asks for {config.folds}",
+                       f"Use folds={own}, or a version without folds")
     config, sha256 = config.model_copy(update={"exploratory": not trainable(standing)}), config.weights_sha256
     if config.weights:
         path = Path(config.weights).resolve()

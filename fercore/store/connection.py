@@ -1,5 +1,6 @@
 """The only place that opens DuckDB: one process owns the file, one lock serialises its writes."""
 
+import copy
 import itertools
 import json
 import os
@@ -69,6 +70,7 @@ class Store:
         self._opened = next(_ticks)
         self._revisions: dict[str, int] = {}
         self._read_only = read_only
+        self._fixed: duckdb.DuckDBPyConnection | None = None  # the cursor of a snapshot
         self._waiting: deque[Joined[Any]] = deque()
         if workspace.root.exists() and not workspace.root.is_dir():
             raise WorkspaceError("The workspace is not a folder", f"{workspace.root} is a file", "Name another folder with --workspace")
@@ -105,13 +107,34 @@ class Store:
 
     def frame(self, sql: str, params: Params | None = None) -> pd.DataFrame:
         """The result as a data frame."""
-        with translated(self.workspace), self._connection.cursor() as cursor:
+        with translated(self.workspace), self._cursor() as cursor:
             return cursor.execute(sql, dict(params or {})).df()
 
     def rows(self, sql: str, params: Params | None = None) -> list[tuple[Any, ...]]:
         """The result as tuples."""
-        with translated(self.workspace), self._connection.cursor() as cursor:
+        with translated(self.workspace), self._cursor() as cursor:
             return cursor.execute(sql, dict(params or {})).fetchall()
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        if self._fixed is not None:
+            yield self._fixed
+            return
+        with self._connection.cursor() as cursor:
+            yield cursor
+
+    @contextmanager
+    def snapshot(self) -> Iterator[tuple["Store", datetime]]:
+        """The store as it is now, to be read by this thread whatever others write meanwhile; and what time it is (UTC)."""
+        with translated(self.workspace), self._connection.cursor() as cursor:
+            with self._lock:  # nobody is between taking a time and committing it
+                cursor.begin()
+                cursor.execute("FROM schema_migration")
+                at = now()
+            fixed = copy.copy(self)
+            fixed._fixed = cursor
+            yield fixed, at
+            cursor.rollback()
 
     def value(self, sql: str, params: Params | None = None) -> Any:
         """The first column of the first row; None without rows."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -11,11 +12,12 @@ from fercore.domain import Person
 from fercore.store.connection import Store, Writer, now, required
 
 
-def insert(store: Store, name: str, person: Person, make: Callable[[int], tuple[dict[str, Any], pa.Table, dict[str, Any]]],
+def insert(store: Store, name: str, person: Person, at: datetime, make: Callable[[int], tuple[dict[str, Any], pa.Table, dict[str, Any]]],
            publish: Callable[[], None]) -> None:
     """Numbers a frozen version and adds it, its rows and its first event in one transaction.
 
     Args:
+        at: when the facts were read that it was made from (UTC).
         make: from the next number of `name`, (version.json, rows, first event).
         publish: puts the files in place; the last step before the commit, so that no two versions share a number or a folder.
     """
@@ -23,7 +25,7 @@ def insert(store: Store, name: str, person: Person, make: Callable[[int], tuple[
         card, rows, event = make(int(w.run("SELECT coalesce(max(number), 0) + 1 FROM facts.version WHERE name = $n", {"n": name})[0][0]))
         w.run("INSERT INTO facts.version VALUES ($id, $name, $number, $sha, $recipe, $counts, $person, $at)",
               {"id": card["version_id"], "name": card["name"], "number": card["number"], "sha": card["manifest_sha256"],
-               "recipe": json.dumps(card["recipe"]), "counts": json.dumps(card["counts"]), "person": person.person_id, "at": now()})
+               "recipe": json.dumps(card["recipe"]), "counts": json.dumps(card["counts"]), "person": person.person_id, "at": at})
         w.bulk("INSERT INTO facts.version_sample SELECT $id, sample_id, image_id, label, split, exclusion FROM batch", rows,
                {"id": card["version_id"]})
         _append(w, event)
@@ -135,6 +137,12 @@ def backing(store: Store, image_ids: list[str], field: str) -> pd.DataFrame:
             WHERE v.field = $field)
         WHERE image_id IN (SELECT unnest($ids)) GROUP BY image_id, value
     """, {"ids": image_ids, "field": field})
+
+
+def samples_of(store: Store, version_id: str) -> pd.DataFrame:
+    """sample_id, image_id, label, split, exclusion of every row of a version, by sample; "" for what is missing."""
+    return store.frame("SELECT sample_id, image_id, coalesce(label, '') AS label, coalesce(split, '') AS split, coalesce(exclusion, '') AS exclusion "
+                       "FROM version_samples WHERE version_id = $id ORDER BY sample_id", {"id": version_id})
 
 
 def composition(store: Store, version_id: str) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from fercore.errors import BadInput, NotFound, TrainingError
 
 Rows = npt.NDArray[np.int64]  # positions in a VersionData
 _COLUMNS = ["sample_id", "label", "split", "duplicate_group", "exclusion"]
-_OPTIONAL = ["votes", "weight"]  # only where the recipe asked for them
+_OPTIONAL = ["votes", "weight", "fold"]  # only where the recipe asked for them
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class VersionData:
         y: int64 [n], index of the label in `classes`.
         votes: int64 [n, classes], how many people chose each class; None where the version has no votes.
         weight: float32 [n] above 0, how much a face counts in training; None where the version has no weights.
+        fold: int64 [n], 0 .. folds - 1 for train and val rows and -1 for test rows; None where the version has no folds.
     """
 
     version_id: str
@@ -38,6 +39,7 @@ class VersionData:
     y: npt.NDArray[np.int64]
     votes: npt.NDArray[np.int64] | None = None
     weight: npt.NDArray[np.float32] | None = None
+    fold: npt.NDArray[np.int64] | None = None
 
     def rows(self, *splits: str) -> Rows:
         """Positions of the rows in any of `splits`."""
@@ -85,7 +87,7 @@ def read_version(directory: Path, manifest_sha256: str) -> VersionData:
 
     order = np.argsort(samples["sample_id"].to_numpy(dtype=str), kind="stable")
     samples = samples.iloc[order].reset_index(drop=True)
-    votes = weight = None
+    votes = weight = fold = None
     chosen = manifest[included].iloc[order]
     if "votes" in manifest and chosen["votes"].notna().all():
         counts_of = [list(map(int, v.split(","))) for v in chosen["votes"]]
@@ -94,8 +96,11 @@ def read_version(directory: Path, manifest_sha256: str) -> VersionData:
     if "weight" in manifest:
         weight = chosen["weight"].to_numpy(np.float32)
         check(bool((np.isfinite(weight) & (weight > 0)).all()), "a row's weight is not a number above 0")
+    if "fold" in manifest and chosen["fold"].notna().any():
+        fold = chosen["fold"].fillna(-1).to_numpy(np.int64)
+        check(bool(((fold >= 0) == chosen["split"].isin(["train", "val"])).all()), "folds are not those of the train and val rows")
     data = VersionData(directory.name, classes, samples, pixels[order],
-                       pd.Index(classes).get_indexer(samples["label"]).astype(np.int64), votes, weight)
+                       pd.Index(classes).get_indexer(samples["label"]).astype(np.int64), votes, weight, fold)
     refuse_leaks(data, {split: data.rows(split) for split in SPLITS})
     return data
 

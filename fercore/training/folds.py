@@ -29,21 +29,25 @@ def hold_out(data: VersionData) -> Fold:
 
 
 def k_folds(data: VersionData, folds: int, seed: int) -> list[Fold]:
-    """Grouped, stratified folds over the train and val rows; test rows are never touched.
+    """Grouped, stratified folds over the train and val rows, those of the version where it has some; test rows are never touched.
 
     Deterministic by `seed` and the sample ids (VersionData is in their order). The stopping rows of a fold are one part of a
     second grouped split, less the held-out rows; that costs one more split in all, not one a fold.
 
     Raises:
-        TrainingError: a class has fewer duplicate groups than `folds`, a fold is empty, or a class has no training rows.
+        TrainingError: a class has fewer duplicate groups than `folds`, a fold is empty, a class has no training rows, or the version is in another
+            number of folds.
     """
+    if data.fold is not None and (own := int(data.fold.max()) + 1) != folds:
+        raise TrainingError("The version has folds of its own", f"{data.version_id} is in {own} folds, the run asks for {folds}",
+                            f"Use folds={own}, or a version without folds")
     rows = data.rows("train", "val")
     groups = data.samples.iloc[rows].groupby("label")["duplicate_group"].nunique()
     for name in data.classes:
         if (n := int(groups.get(name, 0))) < folds:
             raise TrainingError(f"Too few faces of class {name}", f"{n} distinct faces cannot be in {folds} folds",
                                 "Use fewer folds, or drop the class from the version")
-    outer = _parts(data, rows, folds, seed)
+    outer = _parts(data, rows, folds, seed) if data.fold is None else data.fold[rows]
     inner = _parts(data, rows, min(INNER_PARTS, int(groups.max())), (seed + 1) % 2**32)
     made = []
     for k in range(folds):

@@ -1,6 +1,7 @@
 """From a workspace and a recipe to the rows and pixels of a version. Same facts and recipe: same manifest hash, on every machine."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from fercore.audit.transforms import transformed
 from fercore.curation import rules
 from fercore.curation import schemes as book
 from fercore.domain import SPLITS, Person, Pixels, image_id, slug
-from fercore.store import Store, findings, now, samples, sources
+from fercore.store import Store, findings, samples, sources
 from fercore.versions.files import card, manifest, manifest_sha256
 from fercore.versions.recipe import Facts, Made, Recipe, make, restated, stated
 
@@ -34,12 +35,12 @@ class Built:
     sources: list[dict[str, Any]]
     sha256: str
 
-    def card(self, actor: Person, name: str) -> dict[str, Any]:
-        """version.json, but for the number."""
+    def card(self, actor: Person, name: str, at: datetime) -> dict[str, Any]:
+        """version.json of what the facts were `at` a time (UTC), but for the number."""
         rows = self.made.rows
         included = rows[rows["exclusion"].isna()]
         return {"name": slug(name), "manifest_sha256": self.sha256, "scheme_id": self.stated["scheme"], "classes": list(self.classes),
-                "recipe": self.stated, "created_by": actor.name, "created_at": now().isoformat(timespec="seconds"),
+                "recipe": self.stated, "created_by": actor.name, "created_at": at.isoformat(timespec="seconds"),
                 "counts": {**dict.fromkeys(SPLITS, 0), **included["split"].value_counts().to_dict(), "excluded": len(rows) - len(included)},
                 "funnel": self.made.counted(), "missing": list(self.made.missing),
                 "sources": self.sources}

@@ -139,10 +139,14 @@ def write(workspace: Workspace, version_id: str, to: Path, form: str, actor: Per
     return Exported(to, len(job.kept), chosen.left_out, why)
 
 
-def round_trip(store: Store, version_id: str) -> list[str]:
+def round_trip(store: Store, version_id: str, progress: Progress = lambda done, total: None) -> list[str]:
     """Exports a version in the lossless form, imports that into a workspace of its own, and builds it there; returns what differs.
 
-    Raises: NotFound: no such version.
+    Args:
+        progress: gets (faces, twice the faces): going out, coming in; what it raises cancels it.
+
+    Raises:
+        NotFound: no such version.
     """
     card, who = files.card(store.workspace, version_id), Person("round-trip", "Round trip", Role.DATA_LEAD)
     if card["recipe"].get("format", 1) == 1:
@@ -150,10 +154,13 @@ def round_trip(store: Store, version_id: str) -> list[str]:
     with TemporaryDirectory() as place:
         out = Path(place) / "out"
         out.mkdir()
-        _parquet(_job(store.workspace, card, out, store, lambda done, total: None))
+        _parquet(_job(store.workspace, card, out, store, lambda done, total: progress(done, 2 * total)))
         with Store(Workspace(Path(place) / "ws")) as other:
-            import_export(other, who, out)
-            again = build(other, who, restated(card["recipe"]))
+            import_export(other, who, out, progress=lambda done, total: progress(total + done, 2 * total))
+            try:
+                again = build(other, who, restated(card["recipe"]))
+            except BadInput as error:
+                return [f"after export and import it cannot be built: {error}"]
     then, now = (rows.set_index("sample_id").drop(columns="mean") for rows in (files.manifest(store.workspace, version_id), again.made.rows))
     differ = [str(c) for c in now if not then[c].equals(now[c].reindex(then.index))] if len(then) == len(now) else ["the number of rows"]
     if again.sha256 == card["manifest_sha256"]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from uuid_utils import uuid7
 
 from fercore.domain import SPLITS, Pixels, Workspace, image_id
-from fercore.errors import BadInput, NotFound
+from fercore.errors import BadInput, Conflict, NotFound
 from fercore.ingest.files import sha256_of
 from fercore.schemes import SCHEMES
 
@@ -25,6 +26,10 @@ _FORMAT_1 = ("sample_id", "image_id", "source_id", "source_row", "given_label", 
              "flags", "exclusion")
 SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
 _FILES = ("manifest.parquet", "pixels.npy", "version.json")
+_HALF = ".fercore-build"  # how the name of a folder ends while files are written into it
+_UNFINISHED = "unfinished"  # lies in a folder until the database holds the version
+
+Stamp = tuple[tuple[int, int, int] | None, ...]  # of each file, what changes whenever somebody writes it
 
 
 def _columns(recipe: dict[str, Any]) -> tuple[str, ...]:
@@ -53,8 +58,14 @@ def manifest_sha256(rows: pd.DataFrame, recipe: dict[str, Any]) -> str:
 
 
 def write(folder: Path, rows: pd.DataFrame, pixels: Pixels, card: dict[str, Any]) -> None:
-    """Writes all files into a temporary folder and renames it: the version is there whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.{uuid7()}")
+    """Writes all files into a temporary folder and renames it: the version is there whole or not at all. It is unfinished until `write_state`.
+
+    Raises:
+        Conflict: a folder of this name is there that no build of ours left.
+    """
+    if folder.exists() and not (folder / _UNFINISHED).exists():
+        raise Conflict("A folder is in the way", f"{folder} is no version of this workspace", "Move it away, or choose another name")
+    temporary = folder.with_name(f".{folder.name}.{uuid7()}{_HALF}")
     temporary.mkdir(parents=True)
     try:
         schema = pa.schema([(c, _TYPES.get(c, pa.string())) for c in (*_columns(card["recipe"]), "mean")])
@@ -62,18 +73,27 @@ def write(folder: Path, rows: pd.DataFrame, pixels: Pixels, card: dict[str, Any]
         np.save(temporary / "pixels.npy", pixels)
         (temporary / "version.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
         (temporary / SUMS).write_text("".join(_sums(temporary).values()), encoding="utf-8")
-        # A folder under this name without a row in the database was left by a killed build.
-        shutil.rmtree(folder, ignore_errors=True)
+        (temporary / _UNFINISHED).touch()
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed build
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sweep(workspace: Workspace, known: Collection[str]) -> None:
-    """Deletes what killed builds left: half-written folders, and whole ones that came to no row in the database (`known`) and so to no state."""
-    for folder in workspace.versions.glob("*") if workspace.versions.is_dir() else ():
-        if folder.is_dir() and folder.name not in known and (folder.name.startswith(".") or not (folder / "state.json").exists()):
-            shutil.rmtree(folder, ignore_errors=True)
+    """Deletes what killed builds left: half-written folders, and unfinished ones that came to no row in the database (`known`); never another."""
+    for folder in workspace.versions.glob(f".*{_HALF}"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for mark in workspace.versions.glob(f"*/{_UNFINISHED}"):
+        if mark.parent.name in known:
+            mark.unlink()
+        else:
+            shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def strangers(workspace: Workspace, known: Collection[str]) -> list[str]:
+    """What lies under versions/ and is no version of the database: put there by somebody, or left of a database that was replaced."""
+    return sorted(p.name for p in workspace.versions.glob("*") if p.is_dir() and p.name not in known)
 
 
 def card(workspace: Workspace, version_id: str) -> dict[str, Any]:
@@ -95,6 +115,7 @@ def write_state(workspace: Workspace, version_id: str, state: str, acts: Sequenc
     temporary.write_text(json.dumps({"state": state, "manifest_sha256": card(workspace, version_id)["manifest_sha256"], "acts": list(acts)},
                                     indent=1), encoding="utf-8")
     temporary.replace(path)
+    (path.parent / _UNFINISHED).unlink(missing_ok=True)
 
 
 def state(workspace: Workspace, version_id: str) -> str:
@@ -156,6 +177,41 @@ def verify(workspace: Workspace, version_id: str, recorded_sha256: str | None = 
         raise
     except Exception as error:  # a changed byte makes readers fail in any way
         return [f"a file cannot be read: {type(error).__name__}: {error}"]
+
+
+def stamp(workspace: Workspace, version_id: str) -> Stamp:
+    """Size and times of every file that `verify` reads; None where one is missing. As long as it is the same, nobody wrote them."""
+    def of(path: Path) -> tuple[int, int, int] | None:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    return tuple(of(workspace.versions / version_id / name) for name in (*_FILES, SUMS))
+
+
+def changed(workspace: Workspace, version_id: str, recorded_sha256: str) -> list[str]:
+    """The quick part of `verify`: whether the files are the written ones, and about the manifest that was recorded. Raises: NotFound."""
+    said = card(workspace, version_id)
+    if said.get("recipe", {}).get("format", 1) == 1:  # whose files have no sums
+        return list(verified(workspace, version_id))
+    if said["manifest_sha256"] != recorded_sha256:
+        return ["version.json is about another manifest"]
+    try:
+        return _changed_files(workspace.versions / version_id)
+    except OSError as error:
+        return [f"a file cannot be read: {error}"]
+
+
+def verified(workspace: Workspace, version_id: str) -> tuple[str, ...]:
+    """As `verify`, looked at anew only after a file was written. Raises: NotFound."""
+    return _verified(workspace, version_id, stamp(workspace, version_id))
+
+
+@lru_cache(maxsize=64)
+def _verified(workspace: Workspace, version_id: str, _: Stamp) -> tuple[str, ...]:
+    return tuple(verify(workspace, version_id))
 
 
 def _changed_files(folder: Path) -> list[str]:

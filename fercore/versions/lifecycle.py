@@ -12,8 +12,9 @@ from fercore.domain import Permission, Person
 from fercore.errors import Conflict, NotAllowed
 from fercore.store import Store
 from fercore.store import versions as table
-from fercore.versions import datasheet, files, gates, policy
+from fercore.versions import datasheet, export, files, gates, policy, record
 from fercore.versions.build import build
+from fercore.versions.export import Progress
 from fercore.versions.recipe import Recipe
 from fercore.versions.record import Acts, event, mend, publish, state_of, subject, text_of
 
@@ -29,20 +30,21 @@ def freeze(store: Store, actor: Person, recipe: Recipe, name: str) -> str:
         NotAllowed: the actor may not freeze. BadInput: the recipe does not fit the data; nothing is written.
     """
     actor.require(Permission.FREEZE)
-    built = build(store, actor, recipe)
-    rows, card = built.made.rows, built.card(actor, name)
+    with store.snapshot() as (facts, at):
+        built = build(facts, actor, recipe)
+    rows, card = built.made.rows, built.card(actor, name, at)
     columns = ["sample_id", "image_id", "label", "split", "exclusion"]
     listed = pa.Table.from_pandas(rows[columns], preserve_index=False, schema=pa.schema([(c, pa.string()) for c in columns]))
 
     def number(n: int) -> tuple[dict[str, Any], pa.Table, dict[str, Any]]:
         card.update(number=n, version_id=f"{card['name']}-v{n}")
-        return card, listed, event(card["version_id"], "freeze", "frozen", built.sha256, actor, None)
+        return card, listed, event(card["version_id"], "freeze", "frozen", built.sha256, actor, None, {"at": at.isoformat()})
 
     def write() -> None:
         files.sweep(store.workspace, set(table.table(store)["version_id"]))
         files.write(store.workspace.versions / card["version_id"], rows, built.pixels, card)
 
-    table.insert(store, card["name"], actor, number, write)
+    table.insert(store, card["name"], actor, at, number, write)
     publish(store, card["version_id"])
     return str(card["version_id"])
 
@@ -53,9 +55,22 @@ def recover(store: Store) -> None:
     mend(store)
 
 
-def submit(store: Store, actor: Person, version_id: str) -> None:
-    """Asks for review. Raises: NotAllowed, NotFound, Conflict (neither frozen nor sent back for changes)."""
+def check_round_trip(store: Store, actor: Person, version_id: str, progress: Progress = lambda done, total: None) -> None:
+    """Unless it came back whole before: exports, imports and builds the version elsewhere, and records what differed. See `export.round_trip`."""
+    actor.require(Permission.READ_RESULTS)
+    sha = table.one(store, version_id)["manifest_sha256"]
+    if record.round_trip(table.acts(store, version_id)) == [] or files.verified(store.workspace, version_id) or record.problems(store, version_id):
+        return  # of a version that does not verify, the first gates say so
+    differs = export.round_trip(store, version_id, progress)
+    table.append(store, version_id, lambda _: event(version_id, "round_trip", None, sha, actor, None, {"differs": differs}))
+    mend(store)
+
+
+def submit(store: Store, actor: Person, version_id: str, progress: Progress = lambda done, total: None) -> None:
+    """Asks for review, after `check_round_trip`. Raises: NotAllowed, NotFound, Conflict (neither frozen nor sent back for changes)."""
     actor.require(Permission.FREEZE)
+    _stands(store, version_id, "submit", _FROM["submit"])
+    check_round_trip(store, actor, version_id, progress)
     _move(store, actor, version_id, "submit", "in_review", None)
 
 
@@ -70,6 +85,7 @@ def approve(store: Store, actor: Person, version_id: str, reason: str = "") -> s
     rules, seen = policy.current(store), table.acts(store, version_id)
     _stands(store, version_id, "approve", ("in_review",))
     _not_own(store, actor, version_id, rules)
+    check_round_trip(store, actor, version_id)
     checked = gates.check(store, actor, version_id)
     if failed := [g for g in checked if g.result == "fail"]:
         raise Conflict(f"{version_id} does not pass its gates", "; ".join(f"{g.title}: {g.found}" for g in failed),
@@ -105,7 +121,7 @@ def release(store: Store, actor: Person, version_id: str, reason: str) -> None:
     actor.require(Permission.RELEASE)
     why = text_of(reason, "A reason", "Who uses the version wants to know what it is for")
     _stands(store, version_id, "release", _FROM["release"])
-    if problems := gates.round_trip(store, version_id):
+    if problems := record.verify(store, version_id):
         raise Conflict(f"{version_id} does not verify", problems[0], "Restore it from a backup")
     _move(store, actor, version_id, "release", "released", why)
 
@@ -132,6 +148,8 @@ def waive(store: Store, actor: Person, version_id: str, gate_id: str, reason: st
     actor.require(Permission.WAIVE)
     why = text_of(reason, "A reason", "A waiver without a reason helps nobody")
     _not_own(store, actor, version_id, policy.current(store))
+    if gate_id == "round_trip":
+        check_round_trip(store, actor, version_id)
     found = gates.find(gates.check(store, actor, version_id), gate_id)
     if found.result != "fail" or not found.waivable:
         raise Conflict(f"{found.title} cannot be waived", f"It is {found.result}" if found.result != "fail" else found.found,

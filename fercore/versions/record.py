@@ -5,6 +5,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
+import pyarrow as pa
 from uuid_utils import uuid7
 
 from fercore.domain import Person, Workspace
@@ -12,6 +13,7 @@ from fercore.errors import BadInput, FerError
 from fercore.store import Store
 from fercore.store import versions as table
 from fercore.versions import files
+from fercore.versions.rows import rows_of
 
 Acts = list[dict[str, Any]]
 LONGEST = 4000  # characters of a reason or an answer
@@ -46,6 +48,12 @@ def answers(acts: Acts) -> dict[str, str]:
 def waivers(acts: Acts) -> dict[str, dict[str, Any]]:
     """Gate -> the last act that waived it, with what was found then under "found"."""
     return {d["gate"]: {**a, "found": d["found"]} for a, d in details(acts, "waive")}
+
+
+def round_trip(acts: Acts) -> list[str] | None:
+    """What came back otherwise when the version was last exported, imported and built elsewhere; None where nobody did that with this manifest."""
+    found = [d["differs"] for a, d in details(acts, "round_trip") if a["manifest_sha256"] == acts[0]["manifest_sha256"]]
+    return list(found[-1]) if found else None
 
 
 def subject(acts: Acts) -> str:
@@ -113,10 +121,29 @@ def problems(store: Store, version_id: str) -> list[str]:
         card = files.card(store.workspace, version_id)
         if (json.loads(found["recipe"]), json.loads(found["counts"])) != (card["recipe"], card["counts"]):
             broken.append("recipe or counts in the database are not those of version.json")
+        if (found["name"], found["number"]) != (card["name"], card["number"]):
+            broken.append("name or number in the database are not those of version.json")
+        broken += _rows_problems(store, version_id)
+    if acts and (at := json.loads(acts[0]["detail"] or "{}").get("at")) and at != found["recorded_at"].isoformat():
+        broken.append("the time of the version is not that of its first act")
     copied = files.copied_state(store.workspace, version_id).get("acts", [])
     if copied != acts[:len(copied)]:
         broken.append("the acts beside the files are not those in the database")
     return broken + copy_problems(store.workspace, version_id)
+
+
+def _rows_problems(store: Store, version_id: str) -> list[str]:
+    """Rows of version_samples that are not those of the manifest."""
+    columns = ["sample_id", "image_id", "label", "split", "exclusion"]
+    try:
+        said = rows_of(store.workspace, version_id, *columns).sort_values("sample_id", ignore_index=True)
+    except (OSError, pa.ArrowException):  # a file that cannot be read is found with the files
+        return []
+    held = table.samples_of(store, version_id)[columns]
+    if len(held) != len(said):
+        return [f"the database lists {len(held):,} rows, the manifest {len(said):,}"]
+    wrong = said.loc[(held != said).any(axis=1), "sample_id"]
+    return [f"{len(wrong):,} rows in the database differ from the manifest, the first is {wrong.iloc[0]}"] if len(wrong) else []
 
 
 def verify(store: Store, version_id: str) -> list[str]:
