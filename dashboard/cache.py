@@ -25,8 +25,8 @@ from fercore.schemes import Scheme
 from fercore.store import Store, findings, labels, runs, samples, versions
 from fercore.store import sources as source_table
 from fercore.training.rundir import Run
-from fercore.versions import build, datasheet, diff, gates, policy
-from fercore.versions.files import card, manifest
+from fercore.versions import build, datasheet, diff, gates, policy, record
+from fercore.versions.files import Stamp, card, changed, manifest, stamp
 from fercore.versions.lifecycle import recover
 from fercore.versions.recipe import Facts, Made, Recipe, apply, make, parse_recipe, restated
 
@@ -235,8 +235,22 @@ def signing(store: Store, version_id: str) -> Signing:
     return Signing(rules, given, stale, policy.missing(rules, given), policy.history(store))
 
 
+def broken(version_id: str) -> list[str]:
+    """What differs from what was frozen and decided, files by their hashes; looked at anew after an act or after a file was written."""
+    return _broken(version_id, stamp(workspace(), version_id))
+
+
+@reader("versions", "people")
+def _broken(store: Store, version_id: str, _: Stamp) -> list[str]:
+    return changed(store.workspace, version_id, versions.one(store, version_id)["manifest_sha256"]) + record.problems(store, version_id)
+
+
+def gates_of(person: Person, version_id: str) -> list[gates.Gate]:
+    return _gates_of(person, version_id, stamp(workspace(), version_id))
+
+
 @reader("versions", "labels", "samples", "campaigns", "people", entries=32)
-def gates_of(store: Store, person: Person, version_id: str) -> list[gates.Gate]:
+def _gates_of(store: Store, person: Person, version_id: str, _: Stamp) -> list[gates.Gate]:
     return gates.check(store, person, version_id)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -37,14 +37,15 @@ def _key(name: str) -> str:
 def form(recipe: versions.Recipe, schemes: dict[str, Scheme]) -> versions.Recipe:
     """The widgets, and the recipe that they say. Raises: BadInput: they contradict each other."""
     said = json.loads(recipe.model_dump_json())
-    here = cache.options()
+    here = cache.options()["sources"]
+    sources = list(dict.fromkeys([*here, *recipe.sources, *(s for t in recipe.targets for s in t.candidates.sources)]))
     left, right = st.columns(2)
-    said["sources"] = left.multiselect("Sources", here["sources"], [s for s in recipe.sources if s in here["sources"]], key=_key("sources"),
-                                       placeholder="all")
+    said["sources"] = left.multiselect("Sources", sources, list(recipe.sources), key=_key("sources"), placeholder="all",
+                                       format_func=lambda s: s if s in here else f"{s} (not in this workspace)")
     known = [s for s in schemes if schemes[s].field not in ("age_band", "gender")]
     said["scheme"] = right.selectbox("Scheme", known, known.index(recipe.scheme) if recipe.scheme in known else 0, key=_key("scheme"))
     said["labels"] = _labels(said["labels"], schemes[said["scheme"]])
-    st.markdown("**Left out, in this order**")
+    st.markdown("**Left out, in this order** (the first reason stands in the manifest)")
     _exclusions(recipe)
     st.markdown("**Identical faces**")
     with st.container(horizontal=True):
@@ -55,7 +56,7 @@ def form(recipe: versions.Recipe, schemes: dict[str, Scheme]) -> versions.Recipe
     said["transforms"] = st.multiselect("Edits of pixels, in this order", edits, [t.model_dump(exclude_none=True) for t in recipe.transforms],
                                         format_func=_edit, key=_key("edits"), placeholder="none")
     said["split"] = _split(said["split"])
-    said["targets"] = _targets(said["targets"], schemes[said["scheme"]], here["sources"])
+    said["targets"] = _targets(said["targets"], schemes[said["scheme"]], sources)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         said["seed"] = st.number_input("Seed", 0, 2**31, recipe.seed, key=_key("seed"), width=160)
         said["votes"] = st.checkbox("Carry votes, for training on soft labels", recipe.votes, key=_key("votes"))
@@ -99,6 +100,9 @@ def _exclusions(recipe: versions.Recipe) -> None:
     for i, rule in enumerate(recipe.exclude):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{i + 1}. {rule.said}")
+            for name, icon, to in (("earlier", "arrow_upward", i - 1), ("later", "arrow_downward", i + 1)):
+                st.button("", key=_key(f"{name}-{i}"), icon=f":material/{icon}:", type="tertiary", help=f"Move {name}", on_click=_with,
+                          disabled=not 0 <= to < len(recipe.exclude), args=(recipe, _moved(recipe.exclude, i, to)))
             st.button("Remove", key=_key(f"remove-{i}"), icon=":material/close:", type="tertiary", on_click=_with, args=(
                 recipe, [e for k, e in enumerate(recipe.exclude) if k != i]))
     with st.popover("Leave out more", icon=":material/add:"):
@@ -112,6 +116,11 @@ def _exclusions(recipe: versions.Recipe) -> None:
                 st.rerun()
             except BadInput as error:
                 st.error(str(error))
+
+
+def _moved(rules: Sequence[Exclude], at: int, to: int) -> list[Exclude]:
+    left = [r for i, r in enumerate(rules) if i != at]
+    return [*left[:to], rules[at], *left[to:]]
 
 
 def _condition(kind: str) -> dict[str, Any]:
@@ -167,10 +176,11 @@ def _targets(targets: list[dict[str, Any]], scheme: Scheme, sources: list[str]) 
                                               "at_most": column.NumberColumn("at most", min_value=1),
                                               "by": column.SelectboxColumn(options=["rows", "weight"], default="rows"),
                                               "candidates": column.SelectboxColumn("add from", options=sources)})
-    out = [t for t in targets if t not in plain]
+    told = list[dict[str, Any] | None]()
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):
         if row["at_least"] or row["at_most"]:
-            out.append({"where": {f: row[f] for f in ("age_band", "gender") if row[f]}, "classes": [row["class"]] if row["class"] else [],
+            told.append({"where": {f: row[f] for f in ("age_band", "gender") if row[f]}, "classes": [row["class"]] if row["class"] else [],
                         "at_least": row["at_least"] and int(row["at_least"]), "at_most": row["at_most"] and int(row["at_most"]),
                         "by": row["by"] or "rows", "candidates": {"sources": [row["candidates"]] if row["candidates"] else []}})
-    return out
+    edited = iter(told)  # in their places among the others: of several weights on a face, the last holds
+    return [t for t in (*[next(edited, None) if t in plain else t for t in targets], *edited) if t]

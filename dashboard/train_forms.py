@@ -30,8 +30,10 @@ def launch(person: Person, listed: list[dict[str, Any]]) -> None:
     preset = {"model": what} if what in BACKBONES else settings_of(what)
     if what in PRESETS and PRESETS[what].differs:
         st.caption(f"{PRESETS[what].differs}.")
-    folds = st.radio("Protocol", [0, 3, 5, 10, -1], horizontal=True,
-                     captions=["test read once", "", "", "held-out faces only", "for comparison only"],
+    own = versions.files.folds(next(c for c in listed if c["version_id"] == version_id))
+    said = {0: "test read once", own or 10: "the version's own, held-out faces only" if own else "held-out faces only", -1: "for comparison only"}
+    ways = [0, own, -1] if own else [0, 3, 5, 10, -1]
+    folds = st.radio("Protocol", ways, horizontal=True, captions=[said.get(k, "") for k in ways], key=f"protocol-{own}",
                      format_func=lambda k: "hold-out" if k == 0 else "leaky" if k < 0 else f"{k} folds")
     left, middle, right = st.columns(3)
     epochs = left.number_input("Epochs at most", 1, 1000, int(str(preset.get("epochs", 15))), key=f"epochs-{what}")

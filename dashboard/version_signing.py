@@ -34,6 +34,9 @@ def head(person: Person, version: pd.Series, timeline: pd.DataFrame, signing: ca
         f"frozen by {access.plain(str(version['creator']))}", _signatures(signing.given, names, state),
         f"still needs {signing.missing}" if state == "in_review" else "", f"policy: {_policy(timeline, signing)}"))))
     st.caption(f"Manifest SHA-256 `{version['manifest_sha256']}`")
+    if problems := cache.broken(version_id):
+        st.error(f"**Broken: this is not what was {'approved' if signing.given else 'frozen'}.** {access.plain('; '.join(problems[:3]))}.  \n"
+                 "Nothing is trained on it or released. Restore the version from a backup, or freeze it anew.", icon=":material/broken_image:")
     if signing.stale:
         st.warning(f"Stale: {_signatures(signing.stale, names, 'stale')}. The datasheet or a waiver changed afterwards; it must be approved again.",
                    icon=":material/history_toggle_off:")
@@ -73,7 +76,7 @@ def _acts(person: Person, version: pd.Series, signing: cache.Signing) -> None:
     version_id, state = str(version.name), version["state"]
     if state in ("frozen", "draft") and person.may(Permission.FREEZE):
         if st.button("Submit for review", type="primary"):
-            _do(versions.submit, version_id)
+            _submit(version_id)
     elif state == "in_review" and may_decide(person, version, signing):
         ask("Approve", version_id, versions.approve, icon="check", primary=True, optional=True)
         ask("Ask for changes", version_id, versions.reject, icon="edit_note", button=f"Ask for changes to {version_id}")
@@ -83,6 +86,18 @@ def _acts(person: Person, version: pd.Series, signing: cache.Signing) -> None:
         elif state == "released":
             ask("Deprecate", version_id, versions.deprecate, icon="archive")
         ask("Revoke", version_id, versions.revoke, icon="block")
+
+
+def _submit(version_id: str) -> None:
+    bar = st.progress(0.0, "Checking that it comes back whole: export, import, build")
+    st.button("Stop", icon=":material/stop:")  # any press ends this run, and with it the check: nothing is left
+    try:
+        versions.submit(cache.store(), access.actor(), version_id,
+                        lambda done, total: bar.progress(done / max(total, 1), f"{done:,} of {total:,}, faces out and in again"))
+    except FerError as error:
+        st.error(access.plain(str(error)))
+    else:
+        st.rerun()
 
 
 def ask(act: str, version_id: str, do: Callable[..., object], *args: str, icon: str, primary: bool = False, optional: bool = False,

@@ -191,4 +191,6 @@ def _said(act: str, reason: str | None, detail: str | None) -> str:
     found = json.loads(detail) if isinstance(detail, str) else {}
     if act == "datasheet":
         return f"{QUESTIONS[found['field']].title}: {found['text']}"
+    if act == "round_trip":
+        return "; ".join(found["differs"]) or "export, import and build gave the same manifest"
     return " · ".join(filter(None, (reason if isinstance(reason, str) else "", f"{found['gate']}: {found['found']}" if act == "waive" else "")))

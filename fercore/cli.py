@@ -222,6 +222,9 @@ def doctor(workspace: Where = DEFAULT, rebuild: Annotated[bool, typer.Option(hel
                 problems = versions.record.verify(store, version_id)
                 facts[f"version {version_id}"] = "verified" if not problems else "; ".join(problems)
                 healthy &= not problems
+            if strange := versions.files.strangers(store.workspace, set(listed["version_id"])):
+                facts["not in the database"] = (f"{', '.join(strange)} under versions/: put there by somebody, or from a database of another day. "
+                                                "Nothing here touches them; restore the database that knows them, or move them away")
             facts["runs"] = len(jobs.list_runs(store.workspace))
     except WorkspaceError as error:
         facts["problem"], healthy = str(error), False
@@ -581,7 +584,8 @@ def version_list(workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
 def version_show(version: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
     """One version; reads files only."""
     place = Workspace(workspace)
-    show({**versions.card(place, version), "state": versions.state(place, version)}, as_json)
+    found = versions.card(place, version)
+    show({**found, "state": versions.state(place, version), "broken": versions.files.changed(place, version, found["manifest_sha256"])}, as_json)
 
 
 @versioning.command("submit")
@@ -642,11 +646,12 @@ def version_revoke(version: str, reason: Reason = "", workspace: Where = DEFAULT
 @versioning.command("gates")
 def version_gates(version: str, waive: Annotated[str | None, typer.Option(help="Waive this gate for what it found, with --reason.")] = None,
                   reason: Reason = "", workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
-    """What a version must pass before it is approved. Exit code 2 when a gate fails."""
+    """What a version must pass before it is approved; makes the round trip that was not made yet. Exit code 2 when a gate fails."""
     with opened(workspace) as store:
         who = actor(store, person)
         if waive:
             versions.waive(store, who, version, waive, reason)
+        versions.check_round_trip(store, who, version)
         found = versions.gates.check(store, who, version)
     if as_json:
         show({"version": version, "gates": found}, True)

@@ -19,7 +19,7 @@ from fercore.training import queue, rundir
 from fercore.training.config import SETTINGS, RunConfig
 from fercore.training.queue import in_order
 from fercore.training.rundir import Progress, Run, Status, has_worker, read_status, utc_now, write_model
-from fercore.versions.files import card, state, trainable, verified
+from fercore.versions.files import card, folds, state, trainable, verified
 from fercore.versions.record import copy_problems
 
 MOST = 500  # runs of one study
@@ -98,8 +98,7 @@ def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: boo
     if trainable(standing) and (problems := [*verified(workspace, config.version_id), *copy_problems(workspace, config.version_id)]):
         raise Conflict("The version is not what was approved", f"{config.version_id}: {problems[0]}",
                        f"See 'fercore version verify {config.version_id}'; restore it from a backup, or freeze it anew")
-    own = card(workspace, config.version_id).get("recipe", {}).get("split", {}).get("folds", 0) if config.protocol == "k_fold" else 0
-    if own and own != config.folds:
+    if config.protocol == "k_fold" and (own := folds(card(workspace, config.version_id))) not in (0, config.folds):
         raise Conflict("The version has folds of its own", f"{config.version_id} was frozen in {own} folds, the run asks for {config.folds}",
                        f"Use folds={own}, or a version without folds")
     config, sha256 = config.model_copy(update={"exploratory": not trainable(standing)}), config.weights_sha256

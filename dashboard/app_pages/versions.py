@@ -1,10 +1,9 @@
-"""Freeze dataset versions, read and compare them, and sign them."""
+"""Read dataset versions, compare them, and sign them."""
 
 import streamlit as st
 
 from dashboard import access, cache, version_diff, version_signing, version_views
 from dashboard.export_form import export_popover
-from dashboard.freeze_form import freeze_dialog
 from dashboard.links import choose_in_url
 from fercore.domain import Permission
 
@@ -17,7 +16,7 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
         version_id = choose_in_url("version", {r.version_id: f"{r.version_id} ({r.state.replace('_', ' ')})" for r in table.itertuples()},
                                    label="Version", width=320)
     if person.may(Permission.FREEZE) and st.button("Freeze a version", type="primary" if table.empty else "secondary", icon=":material/ac_unit:"):
-        freeze_dialog(person)
+        st.switch_page("app_pages/recipes.py")
 if table.empty:
     st.info("No version yet. A data lead freezes one when the labels are ready.", icon=":material/ac_unit:")
     st.stop()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,12 @@ def copied_state(workspace: Workspace, version_id: str) -> dict[str, Any]:
 def trainable(state: str) -> bool:
     """Whether a version in this state may be trained on without the exploratory mark."""
     return state in ("approved", "released")
+
+
+def folds(card: Mapping[str, Any]) -> int:
+    """In how many folds a version is by its version.json; 0 without any."""
+    split = card.get("recipe", {}).get("split")
+    return int(split.get("folds", 0)) if isinstance(split, dict) else 0  # a word in manifests of format 1
 
 
 def listed(workspace: Workspace) -> list[dict[str, Any]]:

@@ -81,7 +81,10 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
 
     go(page, "Versions")
     page.get_by_role("button", name="Freeze a version").click()
-    page.get_by_role("button", name="Freeze and submit for review").click()
+    page.get_by_label("Name of the version").fill("fer7")
+    page.get_by_role("button", name="Freeze", exact=True).click()
+    page.get_by_role("link", name="Open fer7-v1").click(timeout=30_000)
+    page.get_by_role("button", name="Submit for review").click()
     expect(page.get_by_text("You froze this version; somebody else must decide on it.")).to_be_visible(timeout=30_000)
     page.get_by_text("Datasheet", exact=True).click()
     for question, answer in (("Why was", "To try"), ("How did", "Drawn by a program"), ("What should", "Nothing"), ("Who answers", "Dana")):
@@ -94,12 +97,12 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     choose(page, "Lee")
     page.get_by_role("link", name="Decide on fer7-v1").click()
     page.get_by_text("Gates", exact=True).click()
-    expect(page.get_by_text("1 of 10 gates fail")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("1 of 11 gates fail")).to_be_visible(timeout=30_000)
     settled(page)
     page.get_by_role("button", name="Waive", exact=True).click()  # faces that one person relabelled lie in test as well
     page.get_by_label("Reason", exact=True).fill("For this journey")
     page.get_by_role("button", name="Waive: Edited test labels have two votes").click()
-    expect(page.get_by_text("All 10 gates pass or are waived")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("All 11 gates pass or are waived")).to_be_visible(timeout=30_000)
     settled(page)
     for name, outcome in (("Lee", "approval by Lee (data lead)"), ("Rosa", "approved by Lee (data lead) and Rosa (reviewer)")):
         if name != "Lee":

@@ -21,11 +21,12 @@ from uuid_utils import uuid7
 from fercore import curation, ingest, jobs, versions
 from fercore.domain import Person, Role, Workspace, image_id
 from fercore.errors import BadInput, Conflict, NotAllowed, NotFound
-from fercore.store import Store
+from fercore.store import Store, samples
 from fercore.store import people as people_table
 from fercore.store import versions as table
 from fercore.training.config import run_config
-from fercore.versions import Recipe, datasheet, diff, gates, policy, record
+from fercore.versions import Recipe, datasheet, diff, export, gates, policy, record
+from fercore.versions.document import Labels
 from fercore.versions.files import state, trainable, write_state
 
 FACES = [image_id(f) for f in some_faces(70)]
@@ -107,6 +108,16 @@ def test_jobs_take_approved_and_released_versions_without_a_mark(filled: Store, 
     versions.deprecate(filled, LEAD, version_id, "old")
     with pytest.raises(Conflict, match="is deprecated"):
         jobs.start(filled.workspace, config, LEAD)
+
+
+def test_jobs_take_the_folds_of_a_version_and_no_others(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERCORE_DEVICES", "0")
+    version_id = versions.freeze(filled, LEAD, Recipe(split={"by": "folds", "folds": 3}), "a")
+    config = run_config({"version_id": version_id, "model": "simple_cnn", "epochs": 1, "exploratory": True, "protocol": "k_fold", "folds": 3})
+    jobs.start(filled.workspace, config, LEAD)
+    with pytest.raises(Conflict, match="a-v1 was frozen in 3 folds, the run asks for 2.*Use folds=3"):
+        jobs.start(filled.workspace, config.model_copy(update={"folds": 2}), LEAD)
+    assert len(jobs.list_runs(filled.workspace)) == 1
 
 
 def test_two_data_leads_can_sign_but_no_two_reviewers(filled: Store) -> None:
@@ -196,7 +207,7 @@ def test_a_failed_gate_blocks_approval_until_a_lead_waives_it_with_a_reason(stor
     assert (found.result, found.waived_by, found.reason) == ("waived", "lee", "For use in this room only")
     with pytest.raises(Conflict, match="It is waived"):
         versions.waive(store, SECOND_LEAD, version_id, "provenance", "again")
-    with pytest.raises(NotFound, match="Choose files, record, duplicates"):
+    with pytest.raises(NotFound, match="Choose files, record, round_trip, duplicates"):
         versions.waive(store, SECOND_LEAD, version_id, "nothing", "x")
     assert versions.approve(store, REVIEWER, version_id) == "in_review"
 
@@ -225,6 +236,71 @@ def test_test_labels_that_people_changed_take_two_votes(filled: Store) -> None:
     vote(filled, SECOND, changed, "neutral")
     found = gate(filled, version_id, "test_edits")
     assert found.result == "pass" and found.found.startswith("1 test labels were changed by people") and len(found.faces) == 1
+
+
+_MAP = {"take": "current", "map": {"angry": "engaged"}}
+
+
+@pytest.mark.parametrize(("how", "labels", "voted", "edits"), [
+    (_MAP, {63: "engaged"}, {}, {}),  # renamed, and nobody voted
+    (_MAP, {63: "engaged"}, {63: ["angry"]}, {}),  # somebody agreed with the source
+    (_MAP, {63: "fear", 64: "engaged"}, {63: ["fear"], 64: ["angry", "angry"]}, {63: 1, 64: 4}),
+    ({"take": "current"}, {64: "engaged"}, {64: ["=engaged"]}, {64: 1}),  # the scheme's own question
+    ({"take": "given"}, {64: "engaged"}, {64: ["angry"]}, {}),
+    ({"rule": "argmax@1", "votes": "both"}, {64: "angry"}, {64: ["angry"]}, {64: 3}),
+    ({"rule": "argmax@1", "votes": "imported"}, {64: "angry"}, {64: ["angry"]}, {}),
+])
+def test_only_what_people_changed_is_an_edit_of_a_test_label(filled: Store, how: dict[str, Any], labels: dict[int, str], voted: dict[int, list[str]],
+                                                             edits: dict[int, int]) -> None:
+    with filled.write("labels") as w:  # row 63 is given angry, 64 disgust
+        w.run("INSERT INTO facts.imported_vote SELECT sample_id, 'ferplus', 'expression', 'angry', 2 FROM facts.sample WHERE source_row IN (63, 64)")
+    for row, values in voted.items():
+        for person, value in zip((ANNOTATOR, SECOND), values, strict=False):
+            vote(filled, person, FACES[row], value.removeprefix("="), "engaged4" if "=" in value else "expression")
+    rows = samples.table(filled).set_index("source_row", drop=False).assign(label=lambda d: d["given_label"], split="test")
+    for row, label in labels.items():
+        rows.loc[row, "label"] = label
+    if "map" not in how:
+        rows = rows.drop(index=63)
+    found = gates.test_edits(filled, rows, Labels.model_validate(how), "engaged4").join(rows["source_row"], rsuffix="_")
+    assert dict(zip(found["source_row"], found["votes"], strict=True)) == edits and not found["settled"].any()
+
+
+def test_the_round_trip_is_made_once_and_stands_in_the_record(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    version_id, real, made = described(filled), export.round_trip, list[str]()
+    monkeypatch.setattr(export, "round_trip", lambda store, version, *more: (made.append(version), real(store, version, *more))[1])
+    before = gate(filled, version_id, "round_trip")
+    assert (before.result, before.waivable) == ("fail", False) and "not checked yet" in before.found and not made
+    versions.submit(filled, LEAD, version_id)
+    assert gate(filled, version_id, "round_trip").result == "pass" and made == [version_id]
+    for person in (REVIEWER, SECOND_LEAD):
+        versions.approve(filled, person, version_id)
+    assert made == [version_id] and record.verify(filled, version_id) == []
+    with filled.write("versions") as w:  # who writes a pass into the record is found
+        w.run("UPDATE facts.version_event SET detail = '{\"differs\": [] }' WHERE act = 'round_trip'")
+    assert "an act was changed" in " ".join(record.verify(filled, version_id))
+
+
+def test_a_version_that_comes_back_otherwise_is_not_approved_unless_a_lead_answers_for_it(filled: Store) -> None:
+    version_id = described(filled)
+    with filled.write("samples") as w:
+        w.run("UPDATE facts.sample SET given_label = 'sad' WHERE source_row = 40")
+    with pytest.raises(RuntimeError, match="stopped"):  # whoever presses Stop leaves all as it was
+        versions.submit(filled, LEAD, version_id, raising)
+    assert table.one(filled, version_id)["state"] == "frozen"
+    versions.submit(filled, LEAD, version_id)
+    with pytest.raises(Conflict, match="Round trip verified: after export, import and build, given_label, label came back otherwise"):
+        versions.approve(filled, REVIEWER, version_id)
+    versions.waive(filled, SECOND_LEAD, version_id, "round_trip", "The source was corrected meanwhile")
+    assert versions.approve(filled, REVIEWER, version_id) == "in_review" and gate(filled, version_id, "round_trip").result == "waived"
+    with filled.write("samples") as w:
+        w.run("UPDATE facts.sample SET given_label = 'fear' WHERE source_row = 40")
+    versions.check_round_trip(filled, LEAD, version_id)  # which failed before, so it is made again
+    assert gate(filled, version_id, "round_trip").result == "pass"
+
+
+def raising(*_: int) -> None:
+    raise RuntimeError("stopped")
 
 
 def test_floors_come_from_the_policy(filled: Store) -> None:
@@ -262,7 +338,8 @@ def rewrite(store: Store, version_id: str, change: Callable[[pd.DataFrame], None
 
 def test_duplicates_and_edited_faces_across_splits_are_found(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     version_id = described(filled)
-    monkeypatch.setattr(gates, "round_trip", lambda *_: [])  # the manifest is what a faulty build would have frozen
+    monkeypatch.setattr(gates.files, "verify", lambda *_: [])  # the manifest is what a faulty build would have frozen
+    monkeypatch.setattr(record, "problems", lambda *_: [])
 
     def leak(rows: pd.DataFrame) -> None:
         held = rows.index[rows["exclusion"].isna()]
@@ -317,6 +394,49 @@ def test_an_act_that_was_taken_out_is_found(filled: Store, which: str) -> None:
     assert record.verify(filled, version_id)
     record.mend(filled)  # which mends what a kill left behind, never this
     assert record.verify(filled, version_id)
+
+
+@pytest.mark.parametrize(("change", "found"), [
+    ("UPDATE facts.version_sample SET label = 'sad' WHERE label = 'happy' AND split = 'test'", "2 rows in the database differ"),
+    ("UPDATE facts.version_sample SET split = 'train' WHERE sample_id = $sample", "1 rows in the database differ"),
+    ("UPDATE facts.version_sample SET exclusion = 'why not' WHERE sample_id = $sample", "1 rows"),
+    ("UPDATE facts.version_sample SET image_id = 'x' WHERE sample_id = $sample", "1 rows"),
+    ("DELETE FROM facts.version_sample WHERE sample_id = $sample", "the database lists 69 rows, the manifest 70"),
+    ("INSERT INTO facts.version_sample FROM facts.version_sample WHERE sample_id = $sample", "lists 71 rows"),
+    ("UPDATE facts.version SET name = 'b'", "name or number"), ("UPDATE facts.version SET number = 7", "name or number"),
+    ("UPDATE facts.version SET recorded_at = recorded_at + INTERVAL 1 MICROSECOND", "the time of the version"),
+])
+def test_a_changed_row_of_the_version_is_found_and_blocks_approval(filled: Store, change: str, found: str) -> None:
+    version_id = described(filled)
+    assert record.verify(filled, version_id) == []
+    sample = filled.value("SELECT sample_id FROM version_samples WHERE split = 'test' AND exclusion IS NULL")
+    with filled.write("versions") as w:
+        w.run(change, {"sample": sample} if "$" in change else None)
+    assert found in " ".join(record.verify(filled, version_id)) and gate(filled, version_id, "record").result == "fail"
+
+
+def test_an_approved_version_whose_manifest_changed_is_not_trained_on(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERCORE_DEVICES", "0")  # runs wait; nothing is trained
+    version_id = approved(filled)
+    config = run_config({"version_id": version_id, "model": "simple_cnn", "epochs": 1})
+    jobs.start(filled.workspace, config, LEAD)
+    folder = filled.workspace.versions / version_id
+    rows, kept = pd.read_parquet(folder / "manifest.parquet"), {p.name: p.read_bytes() for p in folder.iterdir()}
+    rows.loc[rows["split"] == "train", "label"] = "sad"
+    rows.to_parquet(folder / "manifest.parquet")
+    assert versions.files.changed(filled.workspace, version_id, table.one(filled, version_id)["manifest_sha256"]) == [
+        "manifest.parquet is not the file that was written"]
+    with pytest.raises(Conflict, match="not what was approved.*manifest.parquet does not hash"):
+        jobs.start(filled.workspace, config, LEAD)
+    with pytest.raises(Conflict, match="does not verify"):
+        versions.release(filled, LEAD, version_id, "now")
+    for name, good in kept.items():
+        (folder / name).write_bytes(good)
+    jobs.start(filled.workspace, config, LEAD)
+    path = folder / "state.json"
+    path.write_text(path.read_text().replace("rosa", "rosb", 1))
+    with pytest.raises(Conflict, match="act . was changed"):
+        jobs.start(filled.workspace, config, LEAD)
 
 
 def test_a_creator_who_was_exchanged_is_found(filled: Store) -> None:

@@ -151,6 +151,29 @@ def test_folds_keep_the_share_of_every_class(workspace: Workspace) -> None:
         assert 0.05 < len(fold.stop) / (len(fold.stop) + len(fold.fit)) < 0.18
 
 
+def test_folds_of_the_version_are_the_folds_of_training(workspace: Workspace, tmp_path: Path) -> None:
+    source = workspace.versions / "blobs-1"
+    manifest, pixels = pd.read_parquet(source / "manifest.parquet").reset_index(drop=True), np.load(source / "pixels.npy")
+    groups = {g: i % 4 for i, g in enumerate(sorted(set(manifest["duplicate_group"])))}
+    manifest["fold"] = pd.Series([groups[g] if s in ("train", "val") else None for g, s in zip(
+        manifest["duplicate_group"], manifest["split"], strict=True)], dtype="Int64")
+    write_version(tmp_path / "versions" / "blobs-1", manifest, pixels)
+    data = read_version(tmp_path / "versions" / "blobs-1", SHA)
+    said = manifest.set_index("sample_id")["fold"].dropna().astype(int).to_dict()
+    for seed in (0, 1):
+        made = k_folds(data, 4, seed)
+        assert {i: f.number for f in made for i in data.samples["sample_id"].iloc[f.held_out]} == said
+        assert sorted([*made[0].fit, *made[0].stop, *made[0].held_out]) == list(data.rows("train", "val"))
+    with pytest.raises(TrainingError, match="blobs-1 is in 4 folds, the run asks for 3.*Use folds=4"):
+        k_folds(data, 3, 0)
+    out = predictions(train(Workspace(tmp_path), "own", **K_FOLD | {"folds": 4, "epochs": 1}))
+    assert dict(zip(out["sample_id"], out["fold"], strict=True)) == said and out["out_of_fold"].all()
+    manifest.loc[manifest.index[manifest["split"] == "test"][0], "fold"] = 1
+    write_version(tmp_path / "versions" / "blobs-1", manifest, pixels)
+    with pytest.raises(BadInput, match="folds are not those of the train and val rows"):
+        read_version(tmp_path / "versions" / "blobs-1", SHA)
+
+
 def test_too_few_faces_for_the_folds_are_refused() -> None:
     with pytest.raises(TrainingError, match="Too few faces of class fear"):
         k_folds(version(list(range(22)), [0] * 10 + [1] * 10 + [2] * 2), 3, 0)

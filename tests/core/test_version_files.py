@@ -116,7 +116,9 @@ def test_what_differs_is_named(frozen: tuple[Store, str]) -> None:
     def problems(changed: pd.DataFrame, **facts: Any) -> str:
         """All files are written anew, consistent in themselves."""
         said = {**card, **facts, "manifest_sha256": versions.manifest_sha256(changed, card["recipe"])}
-        versions.files.write(folder, changed, versions.pixels_of(store.workspace, version_id).copy(), said)
+        pixels = versions.pixels_of(store.workspace, version_id).copy()
+        shutil.rmtree(folder)
+        versions.files.write(folder, changed, pixels, said)
         return " | ".join(versions.verify(store.workspace, version_id))
 
     copy = rows.copy()
@@ -132,7 +134,9 @@ def test_what_differs_is_named(frozen: tuple[Store, str]) -> None:
     assert "images, the manifest includes" in problems(copy)
     assert "counts in version.json" in problems(rows, counts={**card["counts"], "train": 3})
     assert "was recorded when the version was frozen" in " ".join(versions.verify(store.workspace, version_id, "0" * 64))
-    versions.files.write(folder, rows, versions.pixels_of(store.workspace, version_id).copy(), card)
+    pixels = versions.pixels_of(store.workspace, version_id).copy()
+    shutil.rmtree(folder)
+    versions.files.write(folder, rows, pixels, card)
     assert versions.verify(store.workspace, version_id) == []
     (folder / "SHA256SUMS").unlink()
     assert "cannot be read" in versions.verify(store.workspace, version_id)[0]

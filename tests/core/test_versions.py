@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def test_approval_needs_a_reviewer_and_another_data_lead_and_is_recorded_as_loca
         versions.approve(filled, REVIEWER, version_id)
     assert versions.approve(filled, SECOND_LEAD, version_id, "good") == versions.state(filled.workspace, version_id) == "approved"
     timeline = version_table.timeline(filled, version_id)
-    assert timeline["act"].tolist() == ["freeze", *["datasheet"] * 4, "submit", "approve", "approve"]
+    assert timeline["act"].tolist() == ["freeze", *["datasheet"] * 4, "round_trip", "submit", "approve", "approve"]
     assert set(timeline["authentication"]) == {"local, not authenticated"}
     assert timeline["manifest_sha256"].nunique() == 1
     for act in (lambda: versions.approve(filled, SECOND_LEAD, version_id), lambda: versions.reject(filled, SECOND_LEAD, version_id, "no")):
@@ -220,12 +221,35 @@ def test_a_build_that_fails_at_its_last_step_leaves_nothing(filled: Store, monke
     assert version_table.table(filled).empty and not any(filled.workspace.versions.iterdir())
 
 
-def test_a_folder_left_by_a_killed_build_is_replaced(filled: Store) -> None:
-    left = filled.workspace.versions / "a-v1"
-    left.mkdir(parents=True)
-    (left / "manifest.parquet").write_bytes(b"half")
-    assert versions.freeze(filled, LEAD, Recipe(), "a") == "a-v1"
-    assert versions.verify(filled.workspace, "a-v1") == []
+def test_a_folder_that_somebody_put_there_stays_and_is_told(filled: Store, tmp_path: Path) -> None:
+    versions.freeze(filled, LEAD, Recipe(), "a")
+    backup = filled.workspace.versions / "b-v1"
+    shutil.copytree(filled.workspace.versions / "a-v1", backup)
+    (backup / "state.json").unlink()
+    (filled.workspace.versions / ".hidden").mkdir()
+    before = {p.name: p.read_bytes() for p in backup.iterdir()}
+    versions.recover(filled)
+    with pytest.raises(Conflict, match="A folder is in the way.*b-v1 is no version of this workspace"):
+        versions.freeze(filled, LEAD, Recipe(), "b")
+    assert {p.name: p.read_bytes() for p in backup.iterdir()} == before and len(version_table.table(filled)) == 1
+    assert versions.files.strangers(filled.workspace, ["a-v1"]) == [".hidden", "b-v1"]
+    assert versions.freeze(filled, LEAD, Recipe(), "a") == "a-v2"
+
+
+def test_a_build_reads_what_the_workspace_held_at_one_time(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = versions.build.make
+
+    def slow(*args: Any) -> Any:
+        made = real(*args)
+        set_label(filled, FACES[5], "yes", "flag_dark")  # while the build is under way
+        return made
+
+    monkeypatch.setattr(versions.build, "make", slow)
+    version_id = versions.freeze(filled, LEAD, Recipe(transforms=[{"do": "standardise", "flag": "dark"}]), "a")
+    monkeypatch.setattr(versions.build, "make", real)
+    set_label(filled, FACES[6], "yes", "flag_dark")
+    assert versions.manifest(filled.workspace, version_id)["flags"].fillna("").eq("").all() and samples.table(filled)["flags"].ne("").sum() == 2
+    assert versions.export.round_trip(filled, version_id) == []
 
 
 @pytest.mark.parametrize(("recipe", "part"), [

@@ -65,13 +65,30 @@ def test_a_version_is_signed_by_a_reviewer_and_another_lead(signed_store: Store)
     told = said(second)
     assert "approved by Rosa (reviewer) and Lee (data lead)" in told and "local, not authenticated" in told
     assert table.one(signed_store, version_id)["manifest_sha256"] in told and "1 reviewer and 1 data lead, not the creator" in told
-    assert "When it was approved, 10 passed and 0 were waived" in said(shown(REVIEWER, version_id, "Gates"))
+    assert "When it was approved, 11 passed and 0 were waived" in said(shown(REVIEWER, version_id, "Gates"))
     press(second, f"Release {version_id}")
     assert "A reason is needed" in said(second)
     second.text_area(key=f"reason-Release-{version_id}-").set_value("For the report")
     press(second, f"Release {version_id}")
     assert versions.state(signed_store.workspace, version_id) == "released" and f"Deprecate {version_id}" in buttons(second)
     assert not {f"Revoke {version_id}", f"Deprecate {version_id}"} & buttons(app_as(REVIEWER.person_id, "versions", version=version_id))
+
+
+def test_an_approved_version_whose_files_changed_is_shown_as_broken(signed_store: Store) -> None:
+    version_id = made(signed_store)
+    for person in (REVIEWER, SECOND_LEAD):
+        versions.approve(signed_store, person, version_id)
+    at = shown(REVIEWER, version_id, "Gates")
+    assert not at.error and "0 of 11 gates fail" in said(at)
+    path = signed_store.workspace.versions / version_id / "manifest.parquet"
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + b"x")
+    at.run()
+    assert "Broken: this is not what was approved" in said(at) and "manifest.parquet is not the file that was written" in said(at)
+    assert "1 of 2 gates fail" in said(at)
+    path.write_bytes(good)
+    at.run()
+    assert not at.error and "0 of 11 gates fail" in said(at)
 
 
 def test_an_annotator_reads_no_version(signed_store: Store) -> None:
@@ -92,12 +109,12 @@ def test_a_failed_gate_is_waived_by_another_lead_with_a_reason(signed_store: Sto
     label = "Waive: Datasheet is complete"
     assert label not in buttons(shown(LEAD, version_id, "Gates")) | buttons(shown(REVIEWER, version_id, "Gates"))
     at = shown(SECOND_LEAD, version_id, "Gates")
-    assert "1 of 10 gates fail" in said(at) and "not answered: Purpose" in said(at)
+    assert "1 of 11 gates fail" in said(at) and "not answered: Purpose" in said(at)
     press(at, label)
     assert "A reason is needed" in said(at)
     at.text_area(key=f"reason-Waive-{version_id}-datasheet").set_value("A trial")
     press(at, label)
-    assert "All 10 gates pass or are waived" in said(at) and "Waived by Lee: A trial" in said(at)
+    assert "All 11 gates pass or are waived" in said(at) and "Waived by Lee: A trial" in said(at)
 
 
 def test_a_gate_shows_its_faces(signed_store: Store) -> None:
@@ -155,4 +172,4 @@ def test_every_view_has_an_address(signed_store: Store, view: str, person: Any) 
     assert not at.error and at.segmented_control(key="view").value == view
     if view == "Timeline":
         acts = at.dataframe[0].value
-        assert acts["act"].tolist() == ["freeze", *["datasheet"] * 4, "submit"] and "For <b>tests</b>" in acts["said"].iloc[1]
+        assert acts["act"].tolist() == ["freeze", *["datasheet"] * 4, "round_trip", "submit"] and "For <b>tests</b>" in acts["said"].iloc[1]
