@@ -236,9 +236,9 @@ class Split(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Split":
-        if self.by == "ratios" and not all(r > 0 for r in self.ratios):
+        if not all(r > 0 for r in self.ratios):
             raise ValueError("ratios must be numbers above 0")
-        if self.by == "ratios" and abs(sum(self.ratios) - 1) > 1e-9:
+        if abs(sum(self.ratios) - 1) > 1e-9:
             raise ValueError(f"ratios must sum to 1, not {sum(self.ratios):g}")
         if self.folds == 1 or (self.by == "folds" and not self.folds):
             raise ValueError("folds must be 2 or more")
@@ -372,6 +372,8 @@ class Recipe(_Part):
                 raise _Contradiction(("targets", place), f"contradictory: {min(both)} is picked to be excluded, and a candidate")
             if target.candidates.sources and (not self.sources or set(self.sources) & set(target.candidates.sources)):
                 raise _Contradiction(("targets", place), "candidates come from a source that the recipe takes whole: name the others under sources")
+            if target.at_least and any(e.tag and e.tag.items() <= target.where.items() for e in self.exclude):
+                raise _Contradiction(("targets", place), f"contradictory: asks for {' '.join(target.where.values())}, whom an exclusion leaves out")
         for fewest, most in permutations(self.targets, 2):
             inside = most.where.items() <= fewest.where.items() and (
                 not most.classes or (fewest.classes and set(fewest.classes) <= set(most.classes)) or set(fewest.classes) & set(most.classes))

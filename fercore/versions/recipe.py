@@ -190,6 +190,11 @@ def _sources(recipe: Recipe, facts: Facts) -> _Rows:
     chosen = _among(sources, recipe.sources) if recipe.sources else np.ones(len(samples), bool)
     spare = _among(sources, candidates) | pooled
     rows = samples[chosen | spare].reset_index(drop=True)
+    if any(e.gone for e in recipe.exclude):
+        left = rows.groupby("source_id")["gone"].all()
+        if vanished := [s for s in (*recipe.sources, *sorted(candidates)) if left[s]]:
+            raise BadInput("A source has vanished", f"No file of {vanished[0]!r} is in its source any more",
+                           "Import it again, or take it out of the recipe")
     at = _Rows(rows, (spare & (pooled | ~chosen))[chosen | spare])
     at.funnel.append(Step("all rows of the workspace", len(samples), len(samples), np.empty(0, object)))
     at.funnel.append(Step(f"rows of {', '.join(recipe.sources)}" if recipe.sources else "rows of all sources", len(samples), int(at.left.sum()),
@@ -273,6 +278,8 @@ def _labels(how: Labels, scheme: Scheme, at: _Rows, facts: Facts) -> npt.NDArray
     else:
         label = rows["given_label" if how.take == "given" else "current_label"].to_numpy(object).copy()
         label[pd.isna(label)] = None
+    if strange := {new for new in how.map.values() if new} - set(scheme.ids):
+        raise BadInput("Unknown class", f"The map makes {min(strange)!r} of a class", f"Choose from {', '.join(scheme.ids)}, or null to leave it out")
     if how.map:
         label = np.array([how.map.get(x, x) if x is not None else None for x in label], object)
     if how.take == "current" and scheme.field != "expression":  # what people answered to the scheme's own question

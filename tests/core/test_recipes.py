@@ -84,6 +84,8 @@ def with_votes(rows: pd.DataFrame, **votes: Any) -> Facts:
     ("transforms: [blur]", "unknown edit 'blur': choose from marked, standardise, brighten_1.25"),
     ("exclude: [{flag: dark}]\ntransforms:\n- {do: brighten_1.5, flag: dark}", "line 3, transforms.1: contradictory"),
     ("targets:\n- where: {age_band: senior}", "give at_least, at_most"), ("targets:\n- {at_least: 5, at_most: 3}", "contradictory: at least 5"),
+    ("ratios: [0.5, 0.2, 0.2]", "ratios must sum to 1, not 0.9"),
+    ("exclude: [{tag: {age_band: child}}]\ntargets:\n- {at_least: 9, where: {age_band: child, gender: male}}", "line 3, targets.1: contradictory: asks for child"),
     ("targets:\n- {at_least: 9, where: {age_band: senior}}\n- at_most: 5", "line 3, targets.2: contradictory: at most 5, where at least 9"),
     ("targets:\n- {at_least: 9, by: weight, candidates: {sources: [b]}}", "adds no faces"),
     ("targets:\n- {at_least: 9, candidates: {sources: [b]}}", "takes whole"), ("sources: [b]\ntargets:\n- {at_least: 9, candidates: {sources: [b]}}", "line 3"),
@@ -388,13 +390,26 @@ OLD_SHA = "0165285d9106d62b4b941174b94c4844e3bcfb1f15ea178f2420cab056076b33"
     ("sources: [small, gone]", "Unknown source"), ("split: {by: folds, folds: 10}", "Too many folds"), ("scheme: fer8@1", "contempt has no training row"),
     ("exclude: [{quality: {measure: mean, below: 256}}]", "Every row is excluded"), ("split: {source_splits: {Training: train}}", "test split would be"),
     ("exclude: [{finding: dark}, {samples: [nobody]}]", "Unknown sample"), ("targets: [{classes: [bored], at_most: 1}]", "Unknown class"),
-    ("labels: {map: {happy: null}}", "happy has no training row"), ("labels: {rule: argmax@1}", "Every row is excluded"),
+    ("labels: {map: {happy: null}}", "happy has no training row"), ("labels: {map: {happy: joy}}", "The map makes 'joy' of a class"), ("labels: {rule: argmax@1}", "Every row is excluded"),
 ])
 def test_what_does_not_fit_is_refused_before_anything_is_written(store: Store, small_file: Path, text: str, part: str) -> None:
     ingest.import_fer2013(store, LEAD, small_file)
     with pytest.raises(BadInput, match=part):
         versions.freeze(store, LEAD, versions.parse_recipe(text), "a")
     assert version_table.table(store).empty and not store.workspace.versions.exists() and store.value("SELECT count(*) FROM version_samples") == 0
+
+
+def test_a_source_whose_files_are_all_gone_is_refused_when_named(store: Store, small_file: Path) -> None:
+    ingest.import_fer2013(store, LEAD, small_file)
+    ingest.import_fer2013(store, LEAD, small_file, name="other")
+    with store.write("samples") as w:
+        w.run("INSERT INTO facts.sample_file SELECT sample_id, 'i', 'gone', 'f', NULL, NULL, given_label, source_split, NULL, now()::TIMESTAMP "
+              "FROM facts.sample WHERE source_id = 'other'")
+    for text in ("sources: [fer2013, other]", "sources: [fer2013]\ntargets: [{at_least: 20, candidates: {sources: [other]}}]"):
+        with pytest.raises(BadInput, match="A source has vanished. No file of 'other'"):
+            versions.freeze(store, LEAD, versions.parse_recipe(text), "a")
+    assert not store.workspace.versions.exists()
+    assert versions.freeze(store, LEAD, versions.parse_recipe("sources: [fer2013, other]\nexclude: []"), "a") == "a-v1"  # which keeps what is gone
 
 
 def test_training_reads_what_a_recipe_adds(store: Store, small_file: Path) -> None:

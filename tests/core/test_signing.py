@@ -262,8 +262,8 @@ def test_only_what_people_changed_is_an_edit_of_a_test_label(filled: Store, how:
         rows.loc[row, "label"] = label
     if "map" not in how:
         rows = rows.drop(index=63)
-    found = gates.test_edits(filled, rows, Labels.model_validate(how), "engaged4").join(rows["source_row"], rsuffix="_")
-    assert dict(zip(found["source_row"], found["votes"], strict=True)) == edits and not found["settled"].any()
+    found = gates.test_edits(filled, rows, Labels.model_validate(how), "engaged4")
+    assert found["votes"].to_dict() == edits and not found["settled"].any()
 
 
 def test_the_round_trip_is_made_once_and_stands_in_the_record(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +294,7 @@ def test_a_version_that_comes_back_otherwise_is_not_approved_unless_a_lead_answe
     versions.waive(filled, SECOND_LEAD, version_id, "round_trip", "The source was corrected meanwhile")
     assert versions.approve(filled, REVIEWER, version_id) == "in_review" and gate(filled, version_id, "round_trip").result == "waived"
     with filled.write("samples") as w:
-        w.run("UPDATE facts.sample SET given_label = 'fear' WHERE source_row = 40")
+        w.run("UPDATE facts.sample SET given_label = 'surprise' WHERE source_row = 40")
     versions.check_round_trip(filled, LEAD, version_id)  # which failed before, so it is made again
     assert gate(filled, version_id, "round_trip").result == "pass"
 

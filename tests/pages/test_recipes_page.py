@@ -75,7 +75,7 @@ def test_an_exclusion_is_added_in_the_form_and_its_faces_open(app_store: Store) 
 def test_exclusions_change_places_and_the_first_reason_stands(app_store: Store) -> None:
     at = app_as("dana", "recipes")
     at.segmented_control(key="recipe-view").set_value("Text").run()
-    at.text_area[0].set_value("exclude:\n- {quality: {measure: mean, below: 119}, reason: dark}\n- {quality: {measure: mean, below: 120}, reason: darker}").run()
+    at.text_area[0].set_value("exclude:\n- {quality: {measure: mean, below: 118.3}, reason: dark}\n- {quality: {measure: mean, below: 118.6}, reason: darker}").run()
     before = shown(at)
     at.segmented_control(key="recipe-view").set_value("Form").run()
     arrows = [b for b in at.button if "earlier" in str(b.key) or "later" in str(b.key)]
