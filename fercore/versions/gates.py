@@ -66,7 +66,7 @@ def check(store: Store, actor: Person, version_id: str) -> list[Gate]:
         return intact
     card = files.card(store.workspace, version_id)
     rows = rows_of(store.workspace, version_id, "sample_id", "image_id", "source_id", "given_label", "label", "split", "fold", "duplicate_group",
-                   "pixel_id", "exclusion", *TAGS)
+                   "transform", "pixel_id", "exclusion", *TAGS)
     scheme = SCHEMES.get(card["scheme_id"])
     facts = _Facts(store, version_id, rows[rows["exclusion"] == ""], tuple(card["classes"]), scheme.field if scheme else "expression",
                    restated(card["recipe"]).labels, policy.current(store), acts)
@@ -130,7 +130,7 @@ def _derived(f: _Facts) -> Gate:
     kinds = met.groupby("image_id")["split"].nunique()
     crossing = met[met["image_id"].isin(kinds.index[kinds > 1])]
     return _gate("derived", "Edited faces stay with their parent", [f"{crossing['sample_id'].nunique():,} faces lie in another split than their "
-                 "parent"] if len(crossing) else [], f"{len(edited):,} edited faces, all in the split of their parent",
+                 "parent"] if len(crossing) else [], f"{(f.rows['transform'] != '').sum():,} edited faces, all in the split of their parent",
                  faces=tuple(crossing["sample_id"].unique()))
 
 
