@@ -21,8 +21,7 @@ def choose_in_url(parameter: str, names: Mapping[str, str], *, label: str, width
     first, with a warning."""
     key = f"choose-{parameter}"
     wanted = named_in_url(parameter, names, "is not open to you here", "another one")
-    if st.session_state.get(key) != wanted:  # a link or another page; the box itself writes the URL first
-        st.session_state[key] = wanted
+    st.session_state[key] = wanted  # a link, another page, or a new name of the same id; the box itself writes the URL first
 
     def turn() -> None:
         st.query_params[parameter] = st.session_state[key]

@@ -100,8 +100,8 @@ def _exclusions(recipe: versions.Recipe) -> None:
     for i, rule in enumerate(recipe.exclude):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{i + 1}. {rule.said}")
-            for name, icon, to in (("earlier", "arrow_upward", i - 1), ("later", "arrow_downward", i + 1)):
-                st.button("", key=_key(f"{name}-{i}"), icon=f":material/{icon}:", type="tertiary", help=f"Move {name}", on_click=_with,
+            for name, icon, to in (("Up", "arrow_upward", i - 1), ("Down", "arrow_downward", i + 1)):
+                st.button(name, key=_key(f"{name}-{i}"), icon=f":material/{icon}:", type="tertiary", on_click=_with,
                           disabled=not 0 <= to < len(recipe.exclude), args=(recipe, _moved(recipe.exclude, i, to)))
             st.button("Remove", key=_key(f"remove-{i}"), icon=":material/close:", type="tertiary", on_click=_with, args=(
                 recipe, [e for k, e in enumerate(recipe.exclude) if k != i]))

@@ -28,7 +28,7 @@ def start() -> None:
 if not session().recipe:
     asked = st.query_params.get("recipe", "")
     recipe_form.write(versions.shipped.text(asked if asked in shipped else "fer7"))
-document, result = st.columns([3, 2], gap="large")
+document, result = st.columns(2, gap="medium")
 with document:
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         view = st.segmented_control("View", ["Form", "Text"], default="Form", required=True, key="recipe-view", label_visibility="collapsed",
@@ -64,7 +64,8 @@ with result:
     funnel = versions.shipped.beside(recipe, made.counted()).assign(change=lambda d: d["after"] - d["before"])
     shown = ["step", "change", "after", *(["published", "note"] if funnel["published"].notna().any() else [])]
     event = st.dataframe(funnel[shown], hide_index=True, on_select="rerun", selection_mode="single-row", key="funnel", height="content",
-                         column_config={c: st.column_config.NumberColumn(format="localized") for c in ("change", "after", "published")})
+                         column_config={"step": st.column_config.TextColumn(width=180), **{
+                             c: st.column_config.NumberColumn(format="localized", width=68) for c in ("change", "after", "published")}})
     for cell in made.missing:
         st.warning(f"{access.plain(cell['target'])}: {cell['here']:,} of {cell['wanted']:,} training faces, {cell['missing']:,} are missing",
                    icon=":material/group_add:")

@@ -15,8 +15,8 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
     if not table.empty:
         version_id = choose_in_url("version", {r.version_id: f"{r.version_id} ({r.state.replace('_', ' ')})" for r in table.itertuples()},
                                    label="Version", width=320)
-    if person.may(Permission.FREEZE) and st.button("Freeze a version", type="primary" if table.empty else "secondary", icon=":material/ac_unit:"):
-        st.switch_page("app_pages/recipes.py")
+    if person.may(Permission.FREEZE):
+        st.page_link("app_pages/recipes.py", label="Freeze a version", icon=":material/ac_unit:", width="content")
 if table.empty:
     st.info("No version yet. A data lead freezes one when the labels are ready.", icon=":material/ac_unit:")
     st.stop()

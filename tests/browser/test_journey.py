@@ -80,7 +80,7 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     page.wait_for_function(f"+grid()?.dataset.saved === {LABELS}", timeout=30_000)
 
     go(page, "Versions")
-    page.get_by_role("button", name="Freeze a version").click()
+    page.get_by_role("link", name="Freeze a version").click()
     page.get_by_label("Name of the version").fill("fer7")
     page.get_by_role("button", name="Freeze", exact=True).click()
     page.get_by_role("link", name="Open fer7-v1").click(timeout=30_000)

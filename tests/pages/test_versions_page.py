@@ -172,4 +172,4 @@ def test_every_view_has_an_address(signed_store: Store, view: str, person: Any) 
     assert not at.error and at.segmented_control(key="view").value == view
     if view == "Timeline":
         acts = at.dataframe[0].value
-        assert acts["act"].tolist() == ["freeze", *["datasheet"] * 4, "round_trip", "submit"] and "For <b>tests</b>" in acts["said"].iloc[1]
+        assert acts["act"].tolist() == ["freeze", *["datasheet"] * 4, "round trip", "submit"] and "For <b>tests</b>" in acts["said"].iloc[1]
