@@ -848,7 +848,7 @@ def train(what: Annotated[str, typer.Argument(metavar="PRESET_OR_CONFIG", help="
           set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, repeatable; option.KEY=VALUE is for the network.")] = None,
           grid: Annotated[list[str] | None, typer.Option("--grid", help="key=A,B,C, repeatable: a run for every combination, as one study.")] = None,
           study: Annotated[str, typer.Option(help="Name of the study of --grid; runs that it has already are not started again.")] = "",
-          folds: Annotated[int, typer.Option(help="K grouped folds over train and val; 0 = hold-out.")] = 0,
+          folds: Annotated[int, typer.Option(help="K grouped folds over train and val, the version's own where it has some; 0 = hold-out.")] = 0,
           exploratory: Annotated[bool, typer.Option("--exploratory", help="Also on a version that nobody approved; the run is marked.")] = False,
           wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
           minutes: Annotated[float | None, typer.Option(help="With --wait: stop after so long; 'runs resume' goes on after the last epoch.")] = None,

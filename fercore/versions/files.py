@@ -199,7 +199,10 @@ def stamp(workspace: Workspace, version_id: str) -> Stamp:
 
 def changed(workspace: Workspace, version_id: str, recorded_sha256: str) -> list[str]:
     """The quick part of `verify`: whether the files are the written ones, and about the manifest that was recorded. Raises: NotFound."""
-    said = card(workspace, version_id)
+    try:
+        said = card(workspace, version_id)
+    except BadInput as error:
+        return [f"version.json cannot be read: {error.detail}"]
     if said.get("recipe", {}).get("format", 1) == 1:  # whose files have no sums
         return list(verified(workspace, version_id))
     if said["manifest_sha256"] != recorded_sha256:

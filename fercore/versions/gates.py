@@ -61,7 +61,7 @@ def check(store: Store, actor: Person, version_id: str) -> list[Gate]:
     intact = [_gate("files", "Files verified", files.verify(store.workspace, version_id, table.one(store, version_id)["manifest_sha256"]),
                     "every hash was computed anew", "the files do not match the version: {}", waivable=False),
               _gate("record", "Record verified", record.problems(store, version_id) + _label_chain(store),
-                    "the chains of acts and of label events hold", "the record was changed: {}", waivable=False)]
+                    "the chains of acts and of label events hold, and the rows are the manifest's", "the record was changed: {}", waivable=False)]
     if intact[0].result == "fail":
         return intact
     card = files.card(store.workspace, version_id)

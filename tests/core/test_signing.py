@@ -622,7 +622,9 @@ def test_verify_and_doctor_find_a_changed_act(filled: Store) -> None:
     filled.close()
     code, told = command(filled, "version", "verify", version_id, "--json")
     assert code == 0 and json.loads(told) == {"version": version_id, "verified": True, "acts": "database and copy", "problems": []}
-    assert json.loads(command(filled, "doctor", "--json")[1])["acts on versions"].endswith("verified")
+    shutil.copytree(filled.workspace.versions / version_id, filled.workspace.versions / "b-v1")
+    told = json.loads(command(filled, "doctor", "--json")[1])
+    assert told["acts on versions"].endswith("verified") and told["not in the database"].startswith("b-v1 under versions/")
     with Store(filled.workspace) as store, store.write("versions") as w:
         w.run("UPDATE facts.version_event SET role = 'data_leae' WHERE act = 'approve' AND role = 'data_lead'")
     code, told = command(filled, "version", "verify", version_id, "--json")
