@@ -33,9 +33,9 @@ with document:
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         view = st.segmented_control("View", ["Form", "Text"], default="Form", required=True, key="recipe-view", label_visibility="collapsed",
                                     on_change=lambda: recipe_form.write(session().recipe))
-        st.selectbox("Start from", list(starts), index=None, format_func=starts.__getitem__, key="start", on_change=start, width=340,
+        st.selectbox("Start from", list(starts), index=None, format_func=starts.__getitem__, key="start", on_change=start, width=290,
                      placeholder="Start from another recipe", label_visibility="collapsed")
-    recipe: versions.Recipe | None = None
+    recipe, made, problem = None, None, ""
     try:
         if view == "Text":
             session().recipe = st.text_area("YAML", session().recipe, height=560, key=f"recipe-text-{session().recipe_round}",
@@ -48,13 +48,13 @@ with document:
                 session().recipe = versions.as_yaml(recipe)
         made = cache.made(person, versions.as_yaml(recipe))
     except FerError as error:
-        st.error(access.plain(str(error)), icon=":material/error:")
-        made = None
+        problem = str(error)
     st.download_button("Download", session().recipe, "recipe.yaml", "application/yaml", icon=":material/download:", type="tertiary",
                        on_click="ignore")
 
 with result:
     if recipe is None or made is None:
+        st.error(access.plain(problem), icon=":material/error:")
         st.info("The funnel is shown when the recipe can be used.", icon=":material/filter_alt:")
         st.stop()
     included = made.rows[made.rows["exclusion"].isna()]

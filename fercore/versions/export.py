@@ -156,11 +156,11 @@ def round_trip(store: Store, version_id: str, progress: Progress = lambda done, 
         out.mkdir()
         _parquet(_job(store.workspace, card, out, store, lambda done, total: progress(done, 2 * total)))
         with Store(Workspace(Path(place) / "ws")) as other:
-            import_export(other, who, out, progress=lambda done, total: progress(total + done, 2 * total))
             try:
+                import_export(other, who, out, progress=lambda done, total: progress(total + done, 2 * total))
                 again = build(other, who, restated(card["recipe"]))
             except BadInput as error:
-                return [f"after export and import it cannot be built: {error}"]
+                return [f"it cannot be imported and built: {error}"]
     then, now = (rows.set_index("sample_id").drop(columns="mean") for rows in (files.manifest(store.workspace, version_id), again.made.rows))
     differ = [str(c) for c in now if not then[c].equals(now[c].reindex(then.index))] if len(then) == len(now) else ["the number of rows"]
     if again.sha256 == card["manifest_sha256"]:

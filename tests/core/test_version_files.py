@@ -271,6 +271,9 @@ def test_a_round_trip_says_what_comes_back_otherwise(frozen: tuple[Store, str]) 
     with store.write("samples") as w:
         w.run("UPDATE facts.sample SET given_label = 'sad' WHERE source_row = 40")
     assert "given_label" in versions.export.round_trip(store, version_id)[0]
+    with store.write("samples") as w:
+        w.run("UPDATE facts.image SET gray48 = repeat('x', 2304)::BLOB WHERE image_id = $i", {"i": image_id(FACES[40])})
+    assert "it cannot be imported and built" in versions.export.round_trip(store, version_id)[0]
 
 
 def test_a_changed_or_foreign_export_is_not_imported(frozen: tuple[Store, str], tmp_path: Path) -> None:
