@@ -31,6 +31,10 @@ class Source:
     share: bool = False
     key: str = "model"
 
+    @property
+    def system(self) -> str:
+        return self.title[:2]
+
 
 _S0 = "four classes, 2,906 faces curated by hand, folds not grouped by duplicates"
 _S1 = "four classes from FER+ votes (neutral, angry, focused, bored), the held-out fold also chose the epoch"
