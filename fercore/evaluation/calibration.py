@@ -25,8 +25,8 @@ def calibration(frame: pd.DataFrame, bins: int = BINS) -> Calibration:
 
     The interval is the value +- 1.96 standard deviations of bootstrap draws by duplicate group. What is drawn is the sum of (correct -
     confidence) in each bin, by its normal approximation: `bins` numbers a draw in place of n faces. Seed fixed. Absolute values are too
-    high by chance: `floor` is what a perfectly calibrated run would show on so many faces, and where the value is within its draws
-    (97.5 %), the interval starts at 0.
+    high by chance: the interval begins lower by as much as the draws are higher than the value. `floor` is what a perfectly calibrated
+    run would show on so many faces, and where the value is within its draws (97.5 %), the interval starts at 0.
     """
     n = len(frame)
     hits, confidence = frame["correct"].to_numpy(dtype=float), frame["confidence"].to_numpy(dtype=float)
@@ -46,6 +46,7 @@ def calibration(frame: pd.DataFrame, bins: int = BINS) -> Calibration:
     sums = gaps.sum(axis=0)
     scatter = np.random.default_rng(0).multivariate_normal(np.zeros(bins), units * np.cov(gaps, rowvar=False, bias=True), size=DRAWS)
     value, perfect = float(np.abs(sums).sum()) / n, np.abs(scatter).sum(axis=1) / n
-    half = 1.959964 * float((np.abs(sums + scatter).sum(axis=1) / n).std())
-    low = 0.0 if value <= float(np.quantile(perfect, 0.975)) else max(0.0, value - half)
+    drawn = np.abs(sums + scatter).sum(axis=1) / n
+    half, excess = 1.959964 * float(drawn.std()), max(0.0, float(drawn.mean()) - value)
+    low = 0.0 if value <= float(np.quantile(perfect, 0.975)) else max(0.0, value - excess - half)
     return Calibration(Estimate(value, low, min(1.0, value + half), n), float(perfect.mean()), table)
