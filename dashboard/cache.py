@@ -256,8 +256,13 @@ def version_faces(store: Store, version_id: str, exclusion: str, limit: int) -> 
 
 
 @reader("runs")
-def test_reads(store: Store, version_id: str) -> int:
+def _own_reads(store: Store, version_id: str) -> int:
     return runs.test_reads(store, version_id)
+
+
+def test_reads(version_id: str) -> int:
+    """How often the test split of a version was read: by the runs trained on it, and by others that were scored on it."""
+    return _own_reads(version_id) + sum(s.test_reads for s in evaluation.scorings(workspace(), version_id))
 
 
 def finished_runs() -> list[Run]:
@@ -302,7 +307,7 @@ def _evaluated(store: Store, run_id: str, on: str | None, at: str | None, fold: 
     frame = predictions(run_id, on)
     frame = frame if fold is None else frame[frame["fold"] == fold]
     classes = evaluation.classes_of(frame)
-    ceiling = evaluation.ceiling(store.workspace, on or read_config(store.workspace.runs / run_id).version_id, tuple(frame["split"].unique()))
+    ceiling = evaluation.ceiling(store.workspace, on or read_config(store.workspace.runs / run_id).version_id, frame["sample_id"])
     return Evaluated(evaluation.summary(frame, classes), evaluation.per_class(frame, classes), evaluation.confusion(frame, classes),
                      evaluation.calibration(frame), ceiling)
 

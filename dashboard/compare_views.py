@@ -1,5 +1,8 @@
 """The views of the Compare page on a pair of runs; each draws what was computed."""
 
+from collections.abc import Iterable
+from string import ascii_uppercase
+
 import pandas as pd
 import streamlit as st
 
@@ -24,11 +27,20 @@ def refusal(error: FerError) -> None:
     st.warning(f"**{error.title}.** {error.detail}. {error.remedy}.", icon=":material/difference:")
 
 
-def table(pairs: list[evaluation.Pair]) -> None:
-    """A row a pair, and what may be concluded."""
-    st.dataframe(pd.DataFrame([{"run": p.second, "against": p.first, "accuracy": points(p.difference), "bootstrap": points(p.bootstrap),
+def letters(run_ids: Iterable[str]) -> dict[str, str]:
+    """A short name for each run: A, B, ..."""
+    return dict(zip(run_ids, ascii_uppercase, strict=False))
+
+
+def table(found: evaluation.Comparison) -> None:
+    """A row a run, a row a pair, and what may be concluded."""
+    short, pairs = letters(found.accuracy), found.pairs
+    st.dataframe(pd.DataFrame([{"": short[run], "run": run, "accuracy": value.percent(), "left out": f"{found.left_out[run]:,}"}
+                               for run, value in found.accuracy.items()]), hide_index=True)
+    st.dataframe(pd.DataFrame([{"pair": f"{short[p.second]} − {short[p.first]}", "accuracy": points(p.difference), "bootstrap": points(p.bootstrap),
                                 "macro F1": points(p.macro_f1), "gained / lost": f"{p.gained:,} / {p.lost:,}", "McNemar p": p_text(p.p_value),
-                                "after Holm": p_text(p.p_holm), "over folds": points(p.corrected_t), "folds p": p_text(p.p_folds)}
+                                "after Holm": p_text(p.p_holm),
+                                "over folds": points(p.corrected_t) + ("" if p.p_folds is None else f", p {p_text(p.p_folds)}")}
                                for p in pairs]), hide_index=True)
     n = sum(p.p_holm < evaluation.LEVEL for p in pairs)
     st.markdown(f"**{n} of {len(pairs)} pair{'s' * (len(pairs) != 1)} differ{'s' * (n == 1)} at 5 % after Holm.**"

@@ -12,10 +12,13 @@ from fercore.models import spec_of
 from fercore.training.rundir import Run, read_metrics
 
 SHOWN = 60
-_METRICS = {"accuracy": "Accuracy (top-1; also micro precision, recall and F1, and weighted recall)", "top_2_accuracy": "Top-2 accuracy",
-            "top_3_accuracy": "Top-3 accuracy", "balanced_accuracy": "Balanced (weighted) accuracy: mean recall of the classes",
+_METRICS = {"accuracy": "Accuracy (top-1)", "top_2_accuracy": "Top-2 accuracy", "top_3_accuracy": "Top-3 accuracy",
+            "balanced_accuracy": "Balanced (weighted) accuracy", "micro_f1": "Micro precision, recall and F1",
             "macro_precision": "Macro precision", "macro_recall": "Macro recall", "macro_f1": "Macro F1",
-            "weighted_precision": "Weighted precision", "weighted_f1": "Weighted F1", "log_loss": "Log loss", "ece": "Expected calibration error"}
+            "weighted_precision": "Weighted precision", "weighted_recall": "Weighted recall", "weighted_f1": "Weighted F1",
+            "log_loss": "Log loss", "ece": "Expected calibration error"}
+_SAME = {"top1": "accuracy", "top2": "top_2_accuracy", "top3": "top_3_accuracy", "precision": "macro_precision", "recall": "macro_recall",
+         "f1": "macro_f1", "loss": "log_loss"}  # column of a published table -> ours
 
 
 def headline(metrics: dict[str, Estimate]) -> None:
@@ -81,7 +84,8 @@ def metrics(found: dict[str, Estimate]) -> None:
                      "faces": value.n})
     st.dataframe(pd.DataFrame(rows), hide_index=True, height="content", column_config={"faces": st.column_config.NumberColumn(format="localized")})
     st.caption("Accuracies: Wilson intervals; macro and weighted means and calibration error: bootstrap; log loss: normal. All by duplicate group: "
-               "copies of a face do not count as more faces. With one label and one prediction a face, micro precision, recall and F1 are accuracy.")
+               "copies of a face do not count as more faces. With one label and one prediction a face, micro figures and weighted recall are "
+               "accuracy; balanced accuracy is the mean recall of the classes that have faces.")
 
 
 def classes(report: list[evaluation.ClassReport]) -> None:
@@ -122,9 +126,11 @@ def folds(frame: pd.DataFrame, is_kfold: bool) -> None:
                    "equal accuracy. The standard deviation is over folds; folds share training faces, so it is no standard error.")
     st.markdown("**Published k-fold tables, for reference**")
     beside = evaluation.beside_published(ours)
-    st.dataframe(beside.assign(**{c: _percent(beside[c]) for c in ("accuracy", "sd", "macro_precision", "macro_recall", "macro_f1")})
-                 .rename(columns=lambda c: {"sd": "sd over folds", "differs": "differs in"}.get(c, c.replace("_", " "))), hide_index=True)
-    st.caption("Percent, the means of the printed folds. Other data and protocols: not comparable face by face, and none prints an interval.")
+    st.dataframe(beside.drop(columns="differs").assign(**{c: _percent(beside[c]) for c in ("accuracy", "sd", "macro_precision", "macro_recall",
+                                                                                          "macro_f1")})
+                 .rename(columns=lambda c: "sd over folds" if c == "sd" else c.replace("_", " ")), hide_index=True)
+    st.caption("Percent, the means of the printed folds. None prints an interval, and none is comparable face by face. They differ from ours: "
+               + "; ".join(f"{table[:2]}: {differs}" for table, differs in zip(beside["table"], beside["differs"], strict=True) if differs) + ".")
     for name in ("s0_kfold_before", "s0_kfold_after", "s1_kfold_macro"):
         with st.expander(evaluation.TABLES[name].title):
             _printed(name)
@@ -150,25 +156,37 @@ def published(run: Run, found: dict[str, Estimate]) -> None:
     of_model = next((i for i, n in enumerate(tables) if f"system {evaluation.TABLES[n].system}" in source), 0)
     name = st.selectbox("Published table", tables, index=of_model, format_func=lambda n: evaluation.TABLES[n].title, key="published",
                         bind="query-params", width=460)
-    figures = {k: found[k].percent() for k in ("accuracy", "top_2_accuracy", "top_3_accuracy", "macro_precision", "macro_recall", "macro_f1")}
-    st.markdown(f"**This run:** accuracy {figures['accuracy']}")
-    st.caption(" · ".join(f"{k.replace('_', ' ')} {v.partition(', n =')[0]}" for k, v in figures.items() if k != "accuracy"))
-    _printed(name)
+    _printed(name, found)
 
 
-def _printed(name: str) -> None:
-    table, wrong = evaluation.published(name), evaluation.inconsistencies(name)
+def _printed(name: str, ours: dict[str, Estimate] | None = None) -> None:
+    """A published table under the figures of this run, its protocol, and what in it does not fit together."""
+    table, wrong, source = evaluation.printed(name), evaluation.inconsistencies(name), evaluation.TABLES[name]
     if name == "s2_related_work":
         table = evaluation.benchmark()
         table = table.assign(interval=[f"[{low:.1f}, {high:.1f}]" if pd.notna(low) else "n not known" for low, high in
                                        zip(table["low"], table["high"], strict=True)]).drop(columns=["low", "high"])
-        table = table.rename(columns={"interval": "95 % interval (ours)", "n": "test faces"})
-    st.dataframe(table, hide_index=True)
-    st.caption(f"As printed, in {'shares' if evaluation.TABLES[name].share else 'percent'}. Differs from ours: {evaluation.TABLES[name].differs}.")
+        table = table.assign(n=table["n"].map(lambda n: f"{n:,}" if pd.notna(n) else "not known")).astype(str)
+    if ours and {"accuracy", "top1"} & set(table.columns):
+        row = {source.key: "this run"} | {c: _as_printed(ours[_SAME.get(c, c)], source.share, c) for c in table.columns if _SAME.get(c, c) in ours}
+        if name == "s2_related_work":
+            low, high = (f"{100 * x:.1f}" if x is not None else "" for x in (ours["accuracy"].low, ours["accuracy"].high))
+            row |= {"interval": f"[{low}, {high}]", "n": f"{ours['accuracy'].n:,}"}
+        table = pd.concat([pd.DataFrame([row]), table]).fillna("")[table.columns]
+    st.dataframe(table.rename(columns=lambda c: {"interval": "95 % interval (ours)", "n": "test faces"}.get(c, c.replace("_", " "))), hide_index=True,
+                 height="content")
+    st.caption(f"As printed, in {'shares' if source.share else 'percent'}. Differs from ours: {source.differs}.")
     if wrong:
         st.warning("**Does not fit together in the source:** " + "; ".join(wrong) + ".", icon=":material/rule:")
     else:
         st.caption("Averages, micro and macro figures and counts were checked where the table allows it: they fit together.")
+
+
+def _as_printed(value: Estimate, share: bool, column: str) -> str:
+    """A figure of ours in the unit of a published table."""
+    if value.value is None:
+        return "–"
+    return f"{value.value:.4f}" if share or column == "loss" else f"{100 * value.value:.2f}"
 
 
 def _percent(column: pd.Series) -> pd.Series:

@@ -1014,7 +1014,7 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
             raise BadInput("No such fold", f"{run} has {frame['fold'].nunique()}, not fold {fold}", "Leave --fold out")
         frame = frame[frame["fold"] == fold - 1]
     headline, report, counts = evaluation.summary(frame, classes), evaluation.per_class(frame, classes), evaluation.confusion(frame, classes)
-    ceiling = evaluation.ceiling(place, version or read_config(place.runs / run).version_id, tuple(frame["split"].unique()))
+    ceiling = evaluation.ceiling(place, version or read_config(place.runs / run).version_id, frame["sample_id"])
     if as_json:
         show({"run": run, "version": version, "scored": scored, "n": len(frame), "metrics": headline, "classes": report,
               "calibration": reliability, "confusion": {"classes": classes, "counts": counts.to_numpy()}, "folds": folds, "ceiling": ceiling}, True)

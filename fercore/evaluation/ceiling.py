@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from fercore.domain import Workspace
 from fercore.errors import BadInput
@@ -14,7 +15,7 @@ HUMAN = (0.65, 0.05)  # on FER-2013 (Goodfellow et al. 2013): accuracy of people
 
 @dataclass(frozen=True)
 class Ceiling:
-    """Means over the n faces of one part of a version that have votes, with 95 % intervals by duplicate group.
+    """Means over the n faces that have votes, with 95 % intervals by duplicate group.
 
     With v votes for a class of the N that a face got, over the classes of the version:
 
@@ -26,7 +27,7 @@ class Ceiling:
         against_next: the same where the class is chosen by the other N - 1 votes: too low, as one vote fewer chooses. The best expected
             accuracy against one more rater lies between the two. N >= 2.
         rater: v of the label / N: one random rater, judged by the labels of the version.
-        without_votes: faces of the part without any vote for these classes, left out.
+        without_votes: faces without any vote for these classes, left out.
     """
 
     n: int
@@ -37,14 +38,14 @@ class Ceiling:
     rater: Estimate
 
 
-def ceiling(workspace: Workspace, version_id: str, splits: tuple[str, ...] = ("test",)) -> Ceiling | None:
-    """The ceiling on the faces of `splits`; None when the version holds no votes.
+def ceiling(workspace: Workspace, version_id: str, faces: "pd.Series[str]") -> Ceiling | None:
+    """The ceiling on these faces (sample ids) of a version; None when it holds no votes.
 
     Raises:
         NotFound: no such version. BadInput: its files cannot be read, or votes are not one count a class.
     """
     rows, classes = version_rows(workspace, version_id, more=("votes",))
-    rows = rows[rows["split"].isin(splits)]
+    rows = rows[rows["sample_id"].isin(faces)]
     if "votes" not in rows or rows["votes"].isna().all():
         return None
     told = rows[rows["votes"].notna()]

@@ -79,6 +79,11 @@ def published(name: str) -> pd.DataFrame:
     return _read(name)
 
 
+def printed(name: str) -> pd.DataFrame:
+    """The same as text, with every digit that was printed. Raises: NotFound."""
+    return _read(name, str)
+
+
 def _read(name: str, dtype: type | None = None) -> pd.DataFrame:
     if name not in published_names():
         raise NotFound("Unknown published table", repr(name), f"Choose one of {', '.join(published_names())}")
@@ -94,12 +99,12 @@ def inconsistencies(name: str) -> list[str]:
     are whole numbers of the faces behind them; top-1 <= top-2 <= top-3; S3's macro figures are the means of its classes. Tolerance
     is one unit of the last digit printed, as some figures are cut off rather than rounded.
     """
-    printed, table, source = _read(name, str), published(name), TABLES[name]
-    unit = {c: max(map(_unit, printed[c])) for c in table.columns if pd.api.types.is_numeric_dtype(table[c])}
+    texts, table, source = printed(name), published(name), TABLES[name]
+    unit = {c: max(map(_unit, texts[c])) for c in table.columns if pd.api.types.is_numeric_dtype(table[c])}
     factor = 1 if source.share else 100
     found = [*_averages(table, unit, source.key), *_micro(table, unit, source.key), *_macro_f1(table, unit, source.key)]
     if source.n:
-        for row, text in zip(table.to_dict("records"), printed["accuracy"], strict=True):
+        for row, text in zip(table.to_dict("records"), texts["accuracy"], strict=True):
             if str(row[source.key]).lower() != "average" and not any(_whole(float(text) / factor, n, _unit(text) / factor) for n in source.n):
                 found.append(f"{row[source.key]}: accuracy {text} is no whole number of {' or '.join(f'{n:,}' for n in source.n)} faces")
     for row in table.to_dict("records") if "top1" in table else ():

@@ -388,17 +388,18 @@ def test_runs_with_the_same_folds_have_a_corrected_t(trained) -> None:
 
 
 def test_the_ceiling_is_read_from_the_votes_of_a_version(trained) -> None:
-    assert ceiling(trained, "blobs-1") is None  # it has no votes
     rows = pd.read_parquet(trained.versions / "blobs-1/manifest.parquet")
+    test = rows.loc[rows["split"] == "test", "sample_id"]
+    assert ceiling(trained, "blobs-1", test) is None  # it has no votes
     told = [None if pd.isna(c) else ",".join(str(7 if name == c else int(name == "sad")) for name in CLASSES) for c in rows["label"]]
     told[int(np.flatnonzero((rows["split"] == "test") & (rows["label"] == "happy"))[0])] = ",".join("0" * 7)
     copy_version(trained, "voted", lambda m: m.assign(votes=told))
-    got = ceiling(trained, "voted")
+    got = ceiling(trained, "voted", test)
     n = int((rows["split"] == "test").sum())
     sad = int(((rows["split"] == "test") & (rows["label"] == "sad")).sum())
     assert (got.n, got.without_votes, got.oracle.value) == (n - 1, 1, 1.0)
     assert got.against_rater.value == pytest.approx((sad + 7 / 8 * (n - 1 - sad)) / (n - 1)) and got.rater == got.against_rater
     copy_version(trained, "odd", lambda m: m.assign(votes="1,2"))
     with pytest.raises(BadInput, match="not one count"):
-        ceiling(trained, "odd")
+        ceiling(trained, "odd", test)
     assert read_config(trained.runs / ids(trained, study="grid")[0]).version_id == "blobs-1"
