@@ -80,8 +80,8 @@ def common(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     if shared.empty:
         raise FerError("No common images", "The runs predict no image with the same true label in all", "Compare runs evaluated on the same faces, "
                        "e.g. on one version's test split")
-    ids = set(shared["sample_id"])
-    kept = {name: frame[frame["sample_id"].isin(ids)].sort_values("sample_id", ignore_index=True) for name, frame in frames.items()}
+    ids = shared[["sample_id"]].sort_values("sample_id")
+    kept = {name: ids.merge(frame, on="sample_id", how="left") for name, frame in frames.items()}
     return {name: frame.assign(duplicate_group=kept[names[0]]["duplicate_group"]) for name, frame in kept.items()}
 
 

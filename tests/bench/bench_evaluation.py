@@ -2,8 +2,8 @@
 
     python tests/bench/bench_evaluation.py [--workspace DIR --as PERSON --run RUN]
 
-JSON on stdout; seconds for `evaluation` (median of five, predictions drawn), milliseconds for `page`: `cold` is the first load of the page's address on a server
-that has read nothing, to the matrix drawn; `open` later ones; `cell` from the click on a cell of the matrix to its faces painted (median and worst of the
+JSON on stdout; for `evaluation` seconds of this process's processor time and, in brackets, on the clock (medians of five, predictions drawn); milliseconds
+for `page`: `cold` is the first load of the page's address on a server that has read nothing, to the matrix drawn; `open` later ones; `cell` from the click on a cell of the matrix to its faces painted (median and worst of the
 cells of one row). The load of the machine stands before them, as other work makes all of it slower.
 """
 
@@ -36,7 +36,7 @@ window.opened = () => { const before = wall(); let start; return new Promise(don
 """
 
 
-def computed() -> dict[str, float]:
+def computed() -> dict[str, str]:
     frame = faces(N, copies=0.05)
     other = faces(N, seed=1, copies=0.05).assign(sample_id=frame["sample_id"], label=frame["label"])
     other = other.assign(correct=other["label"] == other["predicted"])
@@ -51,10 +51,11 @@ def computed() -> dict[str, float]:
         act()
         times = []
         for _ in range(5):
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             act()
-            times.append(time.perf_counter() - start)
-        out[name] = round(statistics.median(times), 3)
+            times.append((time.process_time() - busy, time.perf_counter() - start))
+        processor, clock = (statistics.median(t) for t in zip(*times, strict=True))
+        out[name] = f"{processor:.3f} ({clock:.3f})"
     return out
 
 
