@@ -261,7 +261,7 @@ def _own_reads(store: Store, version_id: str) -> int:
 
 
 def test_reads(version_id: str) -> int:
-    """How often the test split of a version was read: by the runs trained on it, and by others that were scored on it."""
+    """How often the test split of a version was read: by the runs trained on it, and by others that were judged by it."""
     return _own_reads(version_id) + sum(s.test_reads for s in evaluation.scorings(workspace(), version_id))
 
 

@@ -37,9 +37,9 @@ def ceiling(found: evaluation.Ceiling | None) -> None:
         return
     low, high = found.against_next.percent().partition(" [")[0], found.against_rater.percent().partition(" [")[0]
     human, spread = (100 * x for x in evaluation.HUMAN)
-    st.caption(f"**Ceiling by the votes:** always giving the most voted class fits {found.oracle.percent()} of these labels. Judged by one more "
-               f"rater instead, the best possible lies between {low} and {high}; one rater alone fits {found.rater.percent()} of the labels. People "
-               f"on FER-2013: {human:.0f} ± {spread:.0f} % (Goodfellow et al. 2013).")
+    st.caption(f"**Ceiling by the votes:** always giving the most voted class fits {found.oracle.percent()} of these labels; a run above that has "
+               f"learnt how the labels differ from the votes. Judged by one more rater, the best possible lies between {low} and {high}; one rater "
+               f"alone fits {found.rater.percent()} of the labels. People on FER-2013: {human:.0f} ± {spread:.0f} % (Goodfellow et al. 2013).")
 
 
 def confusion(person: Person, key: str, frame: pd.DataFrame, counts: pd.DataFrame) -> None:

@@ -1002,13 +1002,16 @@ def runs_resume(run: str, wait: Annotated[bool, typer.Option("--wait", help="Fol
 
 @app.command()
 def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score the run on this other version, on faces it has not seen; counts as a "
-                                                                        "reading of its test split.")] = None,
+                                                                        "reading of a test set.")] = None,
              mapped: Annotated[list[str] | None, typer.Option("--map", help="RUN_CLASS=VERSION_CLASS, where classes differ; repeatable.")] = None,
              fold: Annotated[int | None, typer.Option(min=1, help="Only this fold of a k-fold run.")] = None,
              workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
     """Metrics with n and 95 % intervals, per class, calibration, confusion matrix, the ceiling by votes, and the k-fold table of a k-fold run."""
     place = Workspace(workspace)
-    scored = evaluation.score(place, run, version, _pairs(mapped or [], "--map")) if version else None
+    scored = None
+    if version:
+        with byte_bar(f"{run} on {version}", "faces") as progress:
+            scored = evaluation.score(place, run, version, _pairs(mapped or [], "--map"), progress)
     frame = evaluation.predictions(place, run, version)
     classes, reliability = evaluation.classes_of(frame), evaluation.calibration(frame)
     folds = evaluation.kfold_table(frame, classes) if frame["fold"].nunique() > 1 and fold is None else None
@@ -1024,7 +1027,7 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
         return
     if scored:
         say(f"{run} on {version}: {scored.n:,} faces it has not seen; left out: {scored.seen:,} seen, {scored.unmapped:,} of classes unknown to it; "
-            f"it has read the test split of this version {scored.test_reads} times")
+            f"it was judged by this version {scored.test_reads} time{'s' * (scored.test_reads != 1)}")
     for name, value in headline.items():
         print(f"{name.replace('_', ' '):18} {value.number() if name in ('log_loss', 'ece') else value.percent()}")
     if ceiling:

@@ -33,7 +33,7 @@ if on:
     facts = others[on]
     st.caption(f"Perceived expression · **{run_id}** scored on version **{on}**: {facts['n']:,} faces that it has not seen; left out: "
                f"{facts['seen']:,} that it was trained on or kept by, with their duplicates, and {facts['unmapped']:,} of classes it does not "
-               f"know · this run has read the test split of {on} {facts['test_reads']} time{'' if facts['test_reads'] == 1 else 's'}")
+               f"know · judged by this version {facts['test_reads']} time{'' if facts['test_reads'] == 1 else 's'}")
 else:
     st.caption(f"Perceived expression · {basis(runs[run_id])}" + ("" if fold is None else f" · fold {fold + 1} alone"))
 if config.protocol == "leaky":

@@ -1,7 +1,7 @@
 """A finished run on a version it was not trained on: auxiliary data, new labels, the same groups after a change of the training set."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from fercore.training.config import RunConfig
 from fercore.training.data import read_version
 from fercore.training.rundir import list_runs, read_config, replacing, utc_now
 
+_PART = 1024  # faces between two reports of progress
+
 
 @dataclass(frozen=True)
 class Scoring:
@@ -27,7 +29,7 @@ class Scoring:
         n: faces predicted that the run has not seen.
         seen: faces, or duplicates of faces, that it was trained on or kept by, left out of every figure.
         unmapped: faces of classes that no class of the run stands for, not predicted.
-        test_reads: how often the run has read the version's test split: once a scoring; 0 where no test face was unseen.
+        test_reads: how often the run was judged by this version: once a scoring, whatever the splits, as every face it has not seen tests it.
         at: ISO 8601, UTC.
     """
 
@@ -42,7 +44,8 @@ class Scoring:
     at: str
 
 
-def score(workspace: Workspace, run_id: str, version_id: str, mapped: Mapping[str, str] | None = None) -> Scoring:
+def score(workspace: Workspace, run_id: str, version_id: str, mapped: Mapping[str, str] | None = None,
+          progress: Callable[[int, int], None] = lambda done, total: None) -> Scoring:
     """Predict the faces of another version with the kept state of a run, and keep the predictions in its directory.
 
     A k-fold run answers with the mean of its fold models, and an ensemble with that of its members; faces that any of them was trained on
@@ -50,6 +53,7 @@ def score(workspace: Workspace, run_id: str, version_id: str, mapped: Mapping[st
 
     Args:
         mapped: class of the run -> class of the version, for classes whose ids differ; others keep their id. Needed when the classes differ.
+        progress: told (faces done, faces in all); may raise to stop, and nothing is kept then.
 
     Raises:
         NotFound: no such run or version. Conflict: the run has not finished, is leaky, or the version is its own.
@@ -77,13 +81,16 @@ def score(workspace: Workspace, run_id: str, version_id: str, mapped: Mapping[st
     if seen.all():
         raise BadInput("Nothing to score", f"All {len(frame):,} faces of {version_id} were seen by {run_id}, or their class is unknown to it",
                        "Choose a version with other faces")
-    own = predictor.probabilities(data.pixels[known])
+    pixels, parts = data.pixels[known], []
+    for start in range(0, len(pixels), _PART):
+        progress(start, len(pixels))
+        parts.append(predictor.probabilities(pixels[start:start + _PART]))
+    own = np.concatenate(parts)
     p = np.zeros((len(own), len(classes)), np.float32)
     for place, name in enumerate(predictor.classes):
         p[:, classes.index(to[name])] += own[:, place]
-    reads = int((~seen & (frame["split"] == "test").to_numpy()).any())
     found = Scoring(run_id, version_id, sha, to, int((~seen).sum()), int(seen.sum()), int((~known).sum()),
-                    (before["test_reads"] if before else 0) + reads, utc_now())
+                    (before["test_reads"] if before else 0) + 1, utc_now())
     made = pd.DataFrame({"sample_id": frame["sample_id"], "fold": 0, "split": frame["split"], "label": frame["label"],
                          "predicted": np.array(classes, dtype=object)[p.argmax(axis=1)], "probabilities": list(p), "out_of_fold": ~seen})
     path = scored_path(workspace, run_id, version_id)

@@ -88,7 +88,7 @@ def test_results_show_what_a_run_was_scored_on(trained: Workspace) -> None:
     run_id = of(trained, "hold_out")[0]
     at = app_as(REVIEWER.person_id, "results", run=run_id, on="relabelled")
     n = len(evaluation.predictions(trained, run_id, "relabelled"))
-    assert "scored on version **relabelled**" in text(at) and f"{n:,} faces that it has not seen" in text(at) and "has read the test split" in text(at)
+    assert "scored on version **relabelled**" in text(at) and f"{n:,} faces that it has not seen" in text(at) and "judged by this version 1 time" in text(at)
     at.selectbox(key="on").set_value("blobs-1").run()
     assert not at.exception and "runs have read it 2 times" in text(at)
 
