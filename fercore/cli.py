@@ -1042,6 +1042,10 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
         show(folds.round(4), False)
 
 
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
 def _pairs(texts: list[str], option: str) -> dict[str, str]:
     for text in texts:
         if text.count("=") != 1:
@@ -1074,14 +1078,13 @@ def compare(runs: Annotated[list[str], typer.Argument(help="Two finished runs or
     show(pd.DataFrame([{"run": run, "accuracy": value.percent()} for run, value in found.accuracy.items()]), False)
     print()
     show(pd.DataFrame([{"pair": f"{p.second} - {p.first}", "accuracy": p.difference.points(), "bootstrap": p.bootstrap.points(),
-                        "macro F1": p.macro_f1.points(), "gained": p.gained, "lost": p.lost, "McNemar p": f"{p.p_value:.4f}",
-                        "after Holm": f"{p.p_holm:.4f}", "folds, corrected t": p.corrected_t.points()
-                        + ("" if p.p_folds is None else f", p = {p.p_folds:.4f}")} for p in found.pairs]), False)
+                        "macro F1": p.macro_f1.points(), "gained": p.gained, "lost": p.lost, "McNemar p": _p(p.p_value), "after Holm": _p(p.p_holm),
+                        "folds, corrected t": p.corrected_t.points() + ("" if p.p_folds is None else f", p {_p(p.p_folds)}")} for p in found.pairs]), False)
     if effect:
         print(f"\nlabels x models, {effect.n:,} common faces, {effect.relabelled:,} of them with another label")
         show(pd.DataFrame([{"run": run, **{f"labels of {v}": effect.cells[m, i].percent() for i, v in enumerate(told)},
                             "by the labels alone": effect.by_labels[m].points()} for m, run in enumerate(runs)]), False)
-        print("by the model alone: " + "; ".join(f"on labels of {v} {effect.by_model[i].points()}, p = {effect.p_model[i]:.4f}"
+        print("by the model alone: " + "; ".join(f"on labels of {v} {effect.by_model[i].points()}, p {_p(effect.p_model[i])}"
                                                  for i, v in enumerate(told)))
 
 

@@ -110,8 +110,9 @@ class Noise:
         if not self.different:
             return (f"No pair of these {self.runs} runs differs at 5 % after Holm over {self.pairs:,} pairs (McNemar on {self.n:,} common faces, "
                     f"smallest p {self.least_p:.2f}): their differences are within noise.")
-        return (f"{len(self.different):,} of {self.pairs:,} pairs differ at 5 % after Holm (McNemar on {self.n:,} common faces); "
-                "the others are within noise.")
+        rest = "" if len(self.different) == self.pairs else "; the others are within noise"
+        return (f"{len(self.different):,} of {self.pairs:,} pair{'s' * (self.pairs != 1)} differ{'s' * (len(self.different) == 1)} at 5 % after Holm "
+                f"(McNemar on {self.n:,} common faces){rest}.")
 
 
 def noise(workspace: Workspace, found: Study) -> Noise:
