@@ -1079,7 +1079,8 @@ def compare(runs: Annotated[list[str], typer.Argument(help="Two finished runs or
     print()
     show(pd.DataFrame([{"pair": f"{p.second} - {p.first}", "accuracy": p.difference.points(), "bootstrap": p.bootstrap.points(),
                         "macro F1": p.macro_f1.points(), "gained": p.gained, "lost": p.lost, "McNemar p": _p(p.p_value), "after Holm": _p(p.p_holm),
-                        "folds, corrected t": p.corrected_t.points() + ("" if p.p_folds is None else f", p {_p(p.p_folds)}")} for p in found.pairs]), False)
+                        "folds, corrected t": p.corrected_t.points() + ("" if p.p_folds is None else f", p {_p(p.p_folds)}")}
+                       for p in found.pairs]), False)
     if effect:
         print(f"\nlabels x models, {effect.n:,} common faces, {effect.relabelled:,} of them with another label")
         show(pd.DataFrame([{"run": run, **{f"labels of {v}": effect.cells[m, i].percent() for i, v in enumerate(told)},
