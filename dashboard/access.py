@@ -49,6 +49,7 @@ PAGES = (
     PageSpec("studies", "Studies", "grid_on", "Train", Permission.READ_RESULTS),
     PageSpec("try_model", "Try a model", "photo_camera", "Train", Permission.READ_RESULTS),
     PageSpec("results", "Results", "table_chart", "Evaluate", Permission.READ_RESULTS),
+    PageSpec("compare", "Compare", "compare_arrows", "Evaluate", Permission.READ_RESULTS),
     PageSpec("bias", "Bias", "balance", "Evaluate", Permission.READ_RESULTS),
     PageSpec("campaigns", "Campaigns", "campaign", "Team", Permission.PLAN),
     PageSpec("quality", "Quality", "handshake", "Team", Permission.READ_RESULTS),

@@ -24,7 +24,7 @@ from fercore.models import BACKBONES, MODELS
 from fercore.schemes import Scheme
 from fercore.store import Store, findings, labels, runs, samples, versions
 from fercore.store import sources as source_table
-from fercore.training.rundir import Run
+from fercore.training.rundir import Run, read_config
 from fercore.versions import build, datasheet, diff, gates, policy, record
 from fercore.versions.files import Stamp, card, changed, manifest, stamp
 from fercore.versions.lifecycle import recover
@@ -270,8 +270,13 @@ def version_faces(store: Store, version_id: str, exclusion: str, limit: int) -> 
 
 
 @reader("runs")
-def test_reads(store: Store, version_id: str) -> int:
+def _own_reads(store: Store, version_id: str) -> int:
     return runs.test_reads(store, version_id)
+
+
+def test_reads(version_id: str) -> int:
+    """How often the test split of a version was read: by the runs trained on it, and by others that were judged by it."""
+    return _own_reads(version_id) + sum(s.test_reads for s in evaluation.scorings(workspace(), version_id))
 
 
 def finished_runs() -> list[Run]:
@@ -280,18 +285,67 @@ def finished_runs() -> list[Run]:
     return [r for r in jobs.list_runs(workspace()) if r.status.state == "finished"]
 
 
-@reader(entries=16)
-def predictions(store: Store, run_id: str) -> pd.DataFrame:
-    """The predictions of a finished run: files that never change."""
-    return evaluation.predictions(store.workspace, run_id)
+def scored_on(run_id: str) -> dict[str, dict[str, Any]]:
+    """The other versions that a run was scored on, with the facts of each scoring."""
+    return evaluation.scored_on(workspace(), run_id)
+
+
+def predictions(run_id: str, on: str | None = None) -> pd.DataFrame:
+    """The predictions of a finished run, or of its scoring on another version: files that never change, but for a scoring made anew."""
+    return _predictions(run_id, on, scored_on(run_id).get(on, {}).get("at") if on else None)
 
 
 @reader(entries=16)
-def evaluated(store: Store, run_id: str) -> tuple[dict[str, Estimate], list[evaluation.ClassReport], pd.DataFrame]:
-    """(headline metrics, report per class, confusion counts)."""
-    frame = predictions(run_id)
+def _predictions(store: Store, run_id: str, on: str | None, at: str | None) -> pd.DataFrame:
+    return evaluation.predictions(store.workspace, run_id, on)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A run on the faces it is judged by, or on those of one fold."""
+
+    metrics: dict[str, Estimate]
+    report: list[evaluation.ClassReport]
+    counts: pd.DataFrame
+    calibration: evaluation.Calibration
+    ceiling: evaluation.Ceiling | None
+
+
+def evaluated(run_id: str, on: str | None = None, fold: int | None = None) -> Evaluated:
+    """`on`: another version that it was scored on. `fold`: from 0; None: all together."""
+    return _evaluated(run_id, on, scored_on(run_id).get(on, {}).get("at") if on else None, fold)
+
+
+@reader(entries=64)
+def _evaluated(store: Store, run_id: str, on: str | None, at: str | None, fold: int | None) -> Evaluated:
+    frame = predictions(run_id, on)
+    frame = frame if fold is None else frame[frame["fold"] == fold]
     classes = evaluation.classes_of(frame)
-    return evaluation.summary(frame, classes), evaluation.per_class(frame, classes), evaluation.confusion(frame, classes)
+    ceiling = evaluation.ceiling(store.workspace, on or read_config(store.workspace.runs / run_id).version_id, frame["sample_id"])
+    return Evaluated(evaluation.summary(frame, classes), evaluation.per_class(frame, classes), evaluation.confusion(frame, classes),
+                     evaluation.calibration(frame), ceiling)
+
+
+@reader(entries=16)
+def compared(store: Store, run_ids: tuple[str, ...]) -> evaluation.Comparison:
+    return evaluation.compare({run_id: predictions(run_id) for run_id in run_ids})
+
+
+@reader(entries=16)
+def label_effect(store: Store, run_ids: tuple[str, str], version_ids: tuple[str, str]) -> evaluation.LabelEffect:
+    return evaluation.label_effect(predictions(run_ids[0]), predictions(run_ids[1]), [evaluation.labels_of(store.workspace, v) for v in version_ids])
+
+
+@reader(entries=8)
+def _studied(store: Store, name: str, states: tuple[tuple[str, str], ...]) -> tuple[evaluation.Study, evaluation.Noise]:
+    found = evaluation.study(store.workspace, name)
+    return found, evaluation.noise(store.workspace, found)
+
+
+def studied(name: str) -> tuple[evaluation.Study, evaluation.Noise]:
+    """A study as its runs stand now, and which of its differences are more than noise."""
+    runs_of = [r for r in jobs.list_runs(workspace()) if r.config and r.config.study == name]
+    return _studied(name, tuple((r.run_id, f"{r.status.state} {r.status.progress.epoch}") for r in runs_of))
 
 
 @reader(entries=16)

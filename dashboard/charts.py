@@ -115,13 +115,33 @@ def pairs(points: pd.DataFrame, across: str, lines: str | None) -> go.Figure:
     """Mean accuracy in percent by one varied setting, a line for each value of another. Columns: across, line, mean, low, high, runs, n."""
     figure = go.Figure()
     for (value, part), colour in zip(points.groupby("line", sort=False), cycle(GROUPS), strict=False):
-        figure.add_scatter(x=part["across"].map(str), y=100 * part["mean"], mode="lines+markers", name=f"{lines} {value}" if lines else "",
-                           showlegend=bool(lines), line={"color": colour, "width": 1.5}, marker_size=8, customdata=part[["runs", "n"]],
+        name = "" if lines is None else f"{lines} {value}".strip()
+        figure.add_scatter(x=part["across"].map(str), y=100 * part["mean"], mode="lines+markers", name=name,
+                           showlegend=lines is not None, line={"color": colour, "width": 1.5}, marker_size=8, customdata=part[["runs", "n"]],
                            error_y={"type": "data", "symmetric": False, "array": 100 * (part["high"] - part["mean"]),
                                     "arrayminus": 100 * (part["mean"] - part["low"]), "thickness": 1.4},
                            hovertemplate=f"{across} %{{x}}: %{{y:.1f}} %, %{{customdata[0]}} runs, n = %{{customdata[1]:,}}<extra></extra>")
     figure.update_xaxes(title=across, type="category")
     figure.update_yaxes(title="accuracy", ticksuffix=" %")
+    return figure
+
+
+def reliability(bins: pd.DataFrame) -> go.Figure:
+    """Accuracy with its interval at the mean confidence of each bin, in percent, beside the line of perfect calibration, and how many faces each bin
+    has. Columns: confidence, accuracy (Estimate), n."""
+    filled = bins[bins["n"] > 0]
+    values, lows, highs = (np.array([getattr(e, part) * 100 for e in filled["accuracy"]]) for part in ("value", "low", "high"))
+    x = 100 * filled["confidence"].astype(float)
+    figure = go.Figure()
+    figure.add_bar(x=100 * (bins["low"] + bins["high"]) / 2, y=100 * bins["n"] / max(bins["n"].sum(), 1), width=100 / len(bins), opacity=0.35,
+                   marker_color="#7F8A99", name="share of faces", customdata=bins["n"], hovertemplate="n = %{customdata:,}<extra></extra>")
+    figure.add_scatter(x=[0, 100], y=[0, 100], mode="lines", line={"color": "#7F8A99", "dash": "dot"}, name="as right as sure", hoverinfo="skip")
+    figure.add_scatter(x=x, y=values, mode="markers", marker={"color": "#0072B2", "size": 9}, name="accuracy, 95 % interval",
+                       customdata=[e.percent() for e in filled["accuracy"]],
+                       error_y={"type": "data", "symmetric": False, "array": highs - values, "arrayminus": values - lows, "thickness": 1.4},
+                       hovertemplate="confidence %{x:.1f} %: %{customdata}<extra></extra>")
+    figure.update_xaxes(title="confidence", range=[0, 101], ticksuffix=" %")
+    figure.update_yaxes(title="accuracy", range=[0, 103], ticksuffix=" %")
     return figure
 
 

@@ -43,7 +43,7 @@ from fercore.store import versions as version_table
 from fercore.training.config import SETTINGS, run_config
 from fercore.training.presets import PRESETS, settings_of
 from fercore.training.queue import in_order
-from fercore.training.rundir import Run
+from fercore.training.rundir import Run, read_config
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 importing = typer.Typer(no_args_is_help=True, help="Bring faces, votes and tags in.")
@@ -918,11 +918,17 @@ def study(name: Annotated[str | None, typer.Argument(help="Without one, the name
         return
     found = evaluation.study(place, name)
     if as_json:
-        show(found, True)
+        show({**vars(found), "noise": evaluation.noise(place, found)}, True)
         return
     show(found.rows.assign(**{c: found.rows[c].map(lambda e: e.percent() if e else "-") for c in ("accuracy", "macro_f1")}), False)
     print("\nover seeds")
     show(found.cells.round(4), False)
+    chance = evaluation.noise(place, found)
+    print(f"\n{chance.sentence()}")
+    show(pd.DataFrame(chance.different, columns=["run", "against", "difference", "p after Holm"]).round(4).head(20), False)
+    if chance.binomial_sd is not None:
+        print(f"binomial sd at n = {chance.n:,}: {100 * chance.binomial_sd:.2f} points"
+              + ("" if chance.seed_sd is None else f"; sd over seeds: {100 * chance.seed_sd:.2f} points ({chance.seed_df} degrees of freedom)"))
 
 
 @app.command()
@@ -1000,18 +1006,37 @@ def runs_resume(run: str, wait: Annotated[bool, typer.Option("--wait", help="Fol
 
 
 @app.command()
-def evaluate(run: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Metrics with n and 95 % intervals, per class, confusion matrix, and the k-fold table of a k-fold run."""
-    frame = evaluation.predictions(Workspace(workspace), run)
-    classes = evaluation.classes_of(frame)
+def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score the run on this other version, on faces it has not seen; counts as a "
+                                                                        "reading of a test set.")] = None,
+             mapped: Annotated[list[str] | None, typer.Option("--map", help="RUN_CLASS=VERSION_CLASS, where classes differ; repeatable.")] = None,
+             fold: Annotated[int | None, typer.Option(min=1, help="Only this fold of a k-fold run.")] = None,
+             workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Metrics with n and 95 % intervals, per class, calibration, confusion matrix, the ceiling by votes, and the k-fold table of a k-fold run."""
+    place = Workspace(workspace)
+    scored = None
+    if version:
+        with byte_bar(f"{run} on {version}", "faces") as progress:
+            scored = evaluation.score(place, run, version, _pairs(mapped or [], "--map"), progress)
+    frame = evaluation.predictions(place, run, version)
+    classes, reliability = evaluation.classes_of(frame), evaluation.calibration(frame)
+    folds = evaluation.kfold_table(frame, classes) if frame["fold"].nunique() > 1 and fold is None else None
+    if fold is not None:
+        if fold - 1 not in set(frame["fold"]):
+            raise BadInput("No such fold", f"{run} has {frame['fold'].nunique()}, not fold {fold}", "Leave --fold out")
+        frame = frame[frame["fold"] == fold - 1]
     headline, report, counts = evaluation.summary(frame, classes), evaluation.per_class(frame, classes), evaluation.confusion(frame, classes)
-    folds = evaluation.kfold_table(frame, classes) if frame["fold"].nunique() > 1 else None
+    ceiling = evaluation.ceiling(place, version or read_config(place.runs / run).version_id, frame["sample_id"])
     if as_json:
-        show({"run": run, "n": len(frame), "metrics": headline, "classes": report, "confusion": {"classes": classes, "counts": counts.to_numpy()},
-              "folds": folds}, True)
+        show({"run": run, "version": version, "scored": scored, "n": len(frame), "metrics": headline, "classes": report,
+              "calibration": reliability, "confusion": {"classes": classes, "counts": counts.to_numpy()}, "folds": folds, "ceiling": ceiling}, True)
         return
+    if scored:
+        say(f"{run} on {version}: {scored.n:,} faces it has not seen; left out: {scored.seen:,} seen, {scored.unmapped:,} of classes unknown to it; "
+            f"it was judged by this version {scored.test_reads} time{'s' * (scored.test_reads != 1)}")
     for name, value in headline.items():
-        print(f"{name.replace('_', ' '):18} {value.number() if name == 'log_loss' else value.percent()}")
+        print(f"{name.replace('_', ' '):18} {value.number() if name in ('log_loss', 'ece') else value.percent()}")
+    if ceiling:
+        print(f"ceiling            {ceiling.oracle.percent()} by always giving the most voted class; one rater alone {ceiling.rater.percent()}")
     print()
     show(pd.DataFrame([{"class": r.class_id, "support": r.support, "precision": r.precision.percent(), "recall": r.recall.percent(),
                         "F1": r.f1.percent()} for r in report]), False)
@@ -1020,6 +1045,70 @@ def evaluate(run: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> N
     if folds is not None:
         print("\nfolds")
         show(folds.round(4), False)
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def _pairs(texts: list[str], option: str) -> dict[str, str]:
+    for text in texts:
+        if text.count("=") != 1:
+            raise BadInput("Not a pair", f"{option} {text!r}", "Write it as LEFT=RIGHT")
+    return dict(text.split("=") for text in texts)
+
+
+@app.command()
+def compare(runs: Annotated[list[str], typer.Argument(help="Two finished runs or more.")],
+            on: Annotated[str | None, typer.Option(help="Compare them on this version, on which each was trained or scored.")] = None,
+            labels: Annotated[list[str] | None, typer.Option(help="Twice: the versions whose labels judge two runs in a 2 x 2 table; default: "
+                                                                  "those the runs were trained on, where they differ.")] = None,
+            workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Runs on exactly the same faces: paired intervals, McNemar, corrected t over folds, Holm over all pairs; labels x models for two runs."""
+    place = Workspace(workspace)
+    frames = {run: evaluation.predictions(place, run, on) for run in runs}
+    found = evaluation.compare(frames)
+    told = labels or [read_config(place.runs / run).version_id for run in runs]
+    if labels and (len(labels) != 2 or len(runs) != 2):
+        raise BadInput("Two versions and two runs are needed", f"{len(labels)} versions, {len(runs)} runs", "Give --labels twice, and two runs")
+    effect = (evaluation.label_effect(frames[runs[0]], frames[runs[1]], [evaluation.labels_of(place, v) for v in told])
+              if len(runs) == 2 and len(set(told)) == 2 else None)
+    if as_json:
+        show({"n": found.n, "left_out": found.left_out, "accuracy": found.accuracy, "pairs": found.pairs,
+              "labels": effect and {"versions": told, "cells": [[effect.cells[m, v] for v in (0, 1)] for m in (0, 1)],
+                                    "relabelled": effect.relabelled, "n": effect.n, "by_labels": effect.by_labels, "by_model": effect.by_model,
+                                    "p_labels": effect.p_labels, "p_model": effect.p_model}}, True)
+        return
+    print(f"{found.n:,} common faces with the same label in all; left out: " + ", ".join(f"{run} {n:,}" for run, n in found.left_out.items()))
+    show(pd.DataFrame([{"run": run, "accuracy": value.percent()} for run, value in found.accuracy.items()]), False)
+    print()
+    show(pd.DataFrame([{"pair": f"{p.second} - {p.first}", "accuracy": p.difference.points(), "bootstrap": p.bootstrap.points(),
+                        "macro F1": p.macro_f1.points(), "gained": p.gained, "lost": p.lost, "McNemar p": _p(p.p_value), "after Holm": _p(p.p_holm),
+                        "folds, corrected t": p.corrected_t.points() + ("" if p.p_folds is None else f", p {_p(p.p_folds)}")}
+                       for p in found.pairs]), False)
+    if effect:
+        print(f"\nlabels x models, {effect.n:,} common faces, {effect.relabelled:,} of them with another label")
+        show(pd.DataFrame([{"run": run, **{f"labels of {v}": effect.cells[m, i].percent() for i, v in enumerate(told)},
+                            "by the labels alone": effect.by_labels[m].points()} for m, run in enumerate(runs)]), False)
+        print("by the model alone: " + "; ".join(f"on labels of {v} {effect.by_model[i].points()}, p {_p(effect.p_model[i])}"
+                                                 for i, v in enumerate(told)))
+
+
+@app.command()
+def published(name: Annotated[str | None, typer.Argument(help="Without one, all tables and what does not fit together in them.")] = None,
+              as_json: AsJson = False) -> None:
+    """What the reproduced systems printed, how their protocol differs from ours, and where a table contradicts itself."""
+    if name:
+        table = evaluation.benchmark() if name == "s2_related_work" else evaluation.published(name)
+        if as_json:
+            show({**vars(evaluation.TABLES[name]), "inconsistencies": evaluation.inconsistencies(name), "rows": table}, True)
+            return
+        show(table, False)
+        for text in (evaluation.TABLES[name].differs, *evaluation.inconsistencies(name)):
+            say(f"- {text}")
+        return
+    show(pd.DataFrame([{"table": n, "shows": evaluation.TABLES[n].title, "does not fit": "; ".join(evaluation.inconsistencies(n)) or "-"}
+                       for n in evaluation.published_names()]), as_json)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from dashboard import access, cache, charts
 from dashboard.links import choose_in_url
 from fercore import evaluation
 from fercore.domain import Permission
+from fercore.evaluation.estimate import wilson
 from fercore.evaluation.study import factors, pair
 
 access.actor().require(Permission.READ_RESULTS)
@@ -19,7 +20,7 @@ if not names:
     st.page_link("app_pages/train.py", label="Train", icon=":material/model_training:")
     st.stop()
 name = choose_in_url("study", {n: n for n in names}, label="Study", width=360)
-found = evaluation.study(cache.workspace(), name)
+found, chance = cache.studied(name)
 rows = found.rows
 done, n = (rows["state"] == "finished").sum(), len(rows)
 st.caption(f"{done:,} of {n:,} runs finished · varied: {', '.join(found.varied) or 'nothing'} · choose by validation or out-of-fold figures, "
@@ -44,6 +45,22 @@ for number, (across, lines) in enumerate(list(combinations(factors(found), 2)) o
 if factors(found) and done:
     st.caption("Whiskers are 95 % intervals on the faces of one run. Points whose whiskers overlap widely are not shown to "
                "differ; a paired test on the same faces decides.")
+st.markdown(f"**{chance.sentence()}**" if done > 1 else chance.sentence())
+if chance.binomial_sd is not None:
+    st.caption(f"Standard deviation of an accuracy by the draw of {chance.n:,} faces alone (binomial): {100 * chance.binomial_sd:.2f} points"
+               + ("; no two runs differ in the seed only, so what the seed does is not known." if chance.seed_sd is None else
+                  f"; over runs that differ in the seed only: {100 * chance.seed_sd:.2f} points ({chance.seed_df} degrees of freedom)."))
+if chance.different:
+    with st.expander(f"Pairs that differ ({len(chance.different):,})"):
+        st.dataframe(pd.DataFrame([{"run": b, "against": a, "accuracy": f"{100 * change:+.1f} points", "p after Holm": f"{p:.4f}"}
+                                   for a, b, change, p in chance.different]), hide_index=True)
+with st.expander("Published study: accuracy against kernel, blocks and channels (S1)"):
+    table = evaluation.published("s1_models_macro")
+    points = pd.DataFrame([{"across": row["kernel"], "line": f"{row['channels']} channels, {row['blocks']} blocks", "mean": row["accuracy"],
+                            **dict(zip(("low", "high"), wilson(row["accuracy"], 2225), strict=True)), "runs": 1, "n": 2225}
+                           for row in table.to_dict("records")])
+    charts.draw(charts.pairs(points, "kernel", ""), "published-study", height=300)
+    st.caption(f"{evaluation.TABLES['s1_models_macro'].differs}. Whiskers: 95 % Wilson intervals at n = 2,225, which the source does not print.")
 with st.expander("All runs"):
     shown = rows[found.varied].map(str).assign(**{
         "state": rows["state"], "validation": rows["val_accuracy"].map(percent),

@@ -28,7 +28,7 @@ try:
                    + ("" if leak.inflation is None else f" by {100 * leak.inflation:+.1f} points") + ".", icon=":material/water_drop:")
         known, where = leak.clean, "test faces that it had not trained on"
     else:
-        known, where = cache.evaluated(run.run_id)[0]["accuracy"], "held-out faces of its folds" if config.folds else "its own test faces"
+        known, where = cache.evaluated(run.run_id).metrics["accuracy"], "held-out faces of its folds" if config.folds else "its own test faces"
     often = f"right on {known.percent()}, of {where}{' (drawn ones)' * cache.synthetic()}; on other pictures expect less"
 except FerError as error:
     often = f"how often is not known ({access.plain(error.title)})"

@@ -10,6 +10,7 @@ import pandas as pd
 from fercore.bias.report import MINIMUM, BiasTable, Gap, bias_table
 from fercore.bias.slices import Slice, slices
 from fercore.errors import FerError
+from fercore.evaluation.compare import mcnemar
 from fercore.evaluation.estimate import Estimate, Ints, Masks, codes, difference, masked, paired_difference, to_json
 from fercore.evaluation.metrics import accuracy
 
@@ -84,18 +85,6 @@ def before_after(before: pd.DataFrame, after: pd.DataFrame, classes: Sequence[st
     everyone = Slice("", "", "All", np.ones(len(second), dtype=bool), listed_only=True)
     return BeforeAfter(len(pairs), len(before) - len(pairs), len(after) - len(pairs), retagged,
                        [_row(first, second, s, minimum if s.attribute else 1) for s in (everyone, *groups)], changes, old, new)
-
-
-def mcnemar(before: Masks, after: Masks, group: Ints) -> float:
-    """Two-sided McNemar mid-p (Fagerland, Lydersen & Laake 2013) on duplicate groups: a group counts once, as better or worse by
-    the sign of its summed change (a sign test on independent units); without duplicates that is McNemar's test on faces."""
-    change = np.bincount(group, weights=after.astype(float) - before.astype(float))
-    n, fewer = int((change != 0).sum()), int(min((change > 0).sum(), (change < 0).sum()))
-    at_most = ways = 1  # ways to choose k of n, summed up to `fewer`: integers, hence exact for any n
-    for k in range(fewer):
-        ways = ways * (n - k) // (k + 1)
-        at_most += ways
-    return float((2 * at_most - ways) / 2**n)
 
 
 def _row(before: pd.DataFrame, after: pd.DataFrame, s: Slice, minimum: int) -> PairedRow:

@@ -1,5 +1,8 @@
 """Metrics, tables and published figures: pure functions over a run's predictions."""
 
+from fercore.evaluation.calibration import Calibration, calibration
+from fercore.evaluation.ceiling import HUMAN, Ceiling, ceiling
+from fercore.evaluation.compare import LEVEL, Comparison, LabelEffect, Pair, compare, confusion_difference, disagreement, label_effect
 from fercore.evaluation.estimate import Estimate, masked, to_json
 from fercore.evaluation.leakage import Leak, leak
 from fercore.evaluation.metrics import (
@@ -13,11 +16,14 @@ from fercore.evaluation.metrics import (
     summary,
     top_k_accuracy,
 )
-from fercore.evaluation.published import published, published_names
-from fercore.evaluation.read import classes_of, predictions, require_unseen
-from fercore.evaluation.study import Study, studies, study
-from fercore.evaluation.tables import kfold_table, pooled_accuracy
+from fercore.evaluation.published import TABLES, Source, benchmark, inconsistencies, printed, published, published_names
+from fercore.evaluation.read import classes_of, labels_of, predictions, require_unseen, scored_on
+from fercore.evaluation.scoring import Scoring, score, scorings
+from fercore.evaluation.study import Noise, Study, noise, studies, study
+from fercore.evaluation.tables import beside_published, kfold_table, pooled_accuracy
 
-__all__ = ["ClassReport", "Estimate", "Leak", "Study", "accuracy", "classes_of", "confusion", "kfold_table", "leak", "log_loss", "macro", "masked",
-           "normalise", "per_class", "pooled_accuracy", "predictions", "published", "published_names", "require_unseen", "studies", "study",
-           "summary", "to_json", "top_k_accuracy"]
+__all__ = ["HUMAN", "LEVEL", "TABLES", "Calibration", "Ceiling", "ClassReport", "Comparison", "Estimate", "LabelEffect", "Leak", "Noise", "Pair",
+           "Scoring", "Source", "Study", "accuracy", "benchmark", "beside_published", "calibration", "ceiling", "classes_of", "compare", "confusion",
+           "confusion_difference", "disagreement", "inconsistencies", "kfold_table", "label_effect", "labels_of", "leak", "log_loss", "macro",
+           "masked", "noise", "normalise", "per_class", "pooled_accuracy", "predictions", "printed", "published", "published_names", "require_unseen",
+           "score", "scored_on", "scorings", "studies", "study", "summary", "to_json", "top_k_accuracy"]

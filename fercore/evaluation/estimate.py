@@ -104,6 +104,15 @@ def proportion(hits: Masks, group: Ints, level: float = 0.95) -> Estimate:
     return Estimate(p, *wilson(p, len(hits) / design_effect(hits, group), level), len(hits))
 
 
+def average(values: Floats, group: Ints) -> Estimate:
+    """The mean of `values` [n], none below 0, with a normal interval on n / design effect rows; masked below two rows."""
+    n = len(values)
+    if n < 2:
+        return masked(n, 2)
+    mean, half = float(values.mean()), 1.959964 * float(values.std()) * (design_effect(values, group) / n) ** 0.5
+    return Estimate(mean, max(0.0, mean - half), mean + half, n)
+
+
 def difference(first: Estimate, second: Estimate) -> Estimate:
     """first - second of two proportions on different faces (Newcombe 1998, Stat. Med. 17:873, method 10); n is of both."""
     (p1, l1, u1), (p2, l2, u2) = _limits(first), _limits(second)

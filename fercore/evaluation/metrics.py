@@ -13,9 +13,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from fercore.errors import BadInput
-from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, codes, design_effect, masked, proportion, wilson
+from fercore.evaluation.calibration import calibration
+from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, average, codes, proportion, wilson
 
 DRAWS = 1000
+MEANS = ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_precision", "weighted_f1")
+# Each of these is the same number as accuracy: see above; weighted recall, as its weights are the divisors of the recalls.
+SAME_AS_ACCURACY = ("micro_precision", "micro_recall", "micro_f1", "weighted_recall")
 
 
 def accuracy(frame: pd.DataFrame) -> Estimate:
@@ -25,37 +29,34 @@ def accuracy(frame: pd.DataFrame) -> Estimate:
 
 def top_k_accuracy(frame: pd.DataFrame, classes: Sequence[str], k: int = 2) -> Estimate:
     """Share of faces whose label is among the k most probable classes; ties go to the class with the lower index."""
-    first = np.argsort(-_probabilities(frame, classes), axis=1, kind="stable")[:, :k]
-    hits = (first == _index(frame["label"], classes)[:, None]).any(axis=1)
-    return proportion(hits, codes(frame["duplicate_group"]))
+    p, label = _probabilities(frame, classes), _index(frame["label"], classes)[:, None]
+    own = np.take_along_axis(p, label, axis=1)
+    ahead = (p > own) | ((p == own) & (np.arange(len(classes)) < label))
+    return proportion(ahead.sum(axis=1) < k, codes(frame["duplicate_group"]))
 
 
 def log_loss(frame: pd.DataFrame, classes: Sequence[str]) -> Estimate:
     """Mean of -ln(probability of the label), clipped at float32's resolution; normal interval on effective rows."""
     n = len(frame)
-    if n < 2:
-        return masked(n, 2)
     p = _probabilities(frame, classes)[np.arange(n), _index(frame["label"], classes)]
-    losses = -np.log(np.clip(p, np.finfo(np.float32).eps, 1))
-    effect = design_effect(losses, codes(frame["duplicate_group"]))
-    half = 1.959964 * float(losses.std()) * (effect / n) ** 0.5
-    return Estimate(float(losses.mean()), max(0.0, float(losses.mean()) - half), float(losses.mean()) + half, n)
+    return average(-np.log(np.clip(p, np.finfo(np.float32).eps, 1)), codes(frame["duplicate_group"]))
 
 
 def macro(frame: pd.DataFrame, classes: Sequence[str], draws: int = DRAWS) -> dict[str, Estimate]:
-    """`macro_precision`, `macro_recall`, `macro_f1` and `balanced_accuracy`, with bootstrap intervals (see `resample`)."""
-    names = ("macro_precision", "macro_recall", "macro_f1", "balanced_accuracy")
+    """The figures of MEANS, with bootstrap intervals (see `resample`)."""
     if not len(frame):
-        return {name: Estimate(None, None, None, 0) for name in names}
+        return {name: Estimate(None, None, None, 0) for name in MEANS}
     counts, drawn = resample(frame, classes, np.ones((1, len(frame)), dtype=bool), draws)
     point, spread = scores(counts), scores(drawn)
-    return {name: bootstrapped(float(point[name][0]), spread[name][:, 0], len(frame)) for name in names}
+    return {name: bootstrapped(float(point[name][0]), spread[name][:, 0], len(frame)) for name in MEANS}
 
 
 def summary(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
-    """Every headline metric by name: accuracy, balanced accuracy, macro P, R and F1, top-2 accuracy, log loss."""
-    return {"accuracy": accuracy(frame), **macro(frame, classes), "top_2_accuracy": top_k_accuracy(frame, classes),
-            "log_loss": log_loss(frame, classes)}
+    """Every headline metric by name: accuracy, MEANS, SAME_AS_ACCURACY, top-2 and top-3 accuracy, log loss, ece (see `calibration`)."""
+    share = accuracy(frame)
+    return {"accuracy": share, **macro(frame, classes), **dict.fromkeys(SAME_AS_ACCURACY, share),
+            "top_2_accuracy": top_k_accuracy(frame, classes), "top_3_accuracy": top_k_accuracy(frame, classes, 3),
+            "log_loss": log_loss(frame, classes), "ece": calibration(frame).ece}
 
 
 @dataclass(frozen=True)
@@ -109,17 +110,19 @@ def normalise(counts: pd.DataFrame, by: str = "row") -> pd.DataFrame:
 
 
 def scores(counts: npt.NDArray[Any]) -> dict[str, Floats]:
-    """Accuracy, macro P, R, F1 and balanced accuracy of confusion counts [..., true, predicted], each [...].
+    """Accuracy, balanced accuracy, and macro and weighted P, R, F1 of confusion counts [..., true, predicted], each [...].
 
-    Macro means run over the classes that occur as label or prediction and take 0 / 0 as 0, as scikit-learn does by default and
-    the reproduced systems therefore did; balanced accuracy is the mean recall over classes that have faces.
+    Weighted means weigh classes by their faces; weighted recall is accuracy and left out. Macro means run over the classes that occur
+    as label or prediction and take 0 / 0 as 0, as scikit-learn does by default and the reproduced systems therefore did; balanced
+    accuracy is the mean recall over classes that have faces.
     """
     hit, true, predicted = counts.diagonal(axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
-    occurs, recall = (true + predicted > 0).sum(axis=-1), _ratio(hit, true).sum(axis=-1)
-    return {"accuracy": _ratio(hit.sum(axis=-1), true.sum(axis=-1)),
-            "macro_precision": _ratio(_ratio(hit, predicted).sum(axis=-1), occurs), "macro_recall": _ratio(recall, occurs),
-            "macro_f1": _ratio(_ratio(2 * hit, true + predicted).sum(axis=-1), occurs),
-            "balanced_accuracy": _ratio(recall, (true > 0).sum(axis=-1))}
+    occurs, recall, n = (true + predicted > 0).sum(axis=-1), _ratio(hit, true).sum(axis=-1), true.sum(axis=-1)
+    precision, f1 = _ratio(hit, predicted), _ratio(2 * hit, true + predicted)
+    return {"accuracy": _ratio(hit.sum(axis=-1), n), "balanced_accuracy": _ratio(recall, (true > 0).sum(axis=-1)),
+            "macro_precision": _ratio(precision.sum(axis=-1), occurs), "macro_recall": _ratio(recall, occurs),
+            "macro_f1": _ratio(f1.sum(axis=-1), occurs),
+            "weighted_precision": _ratio((true * precision).sum(axis=-1), n), "weighted_f1": _ratio((true * f1).sum(axis=-1), n)}
 
 
 def resample(frame: pd.DataFrame, classes: Sequence[str], masks: Masks, draws: int = DRAWS) -> tuple[Floats, Floats]:

@@ -1,11 +1,13 @@
-"""The predictions of a finished run, joined with what its version knows about each face."""
+"""The predictions of a finished run, on its own version or another, joined with what its version knows about each face."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from fercore.domain import Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotFound
@@ -14,16 +16,19 @@ _ABOUT = ["sample_id", "image_id", "source_id", "duplicate_group", "label", "spl
 _MADE = ["sample_id", "fold", "split", "label", "predicted", "probabilities", "out_of_fold"]
 
 
-def predictions(workspace: Workspace, run_id: str) -> pd.DataFrame:
+def predictions(workspace: Workspace, run_id: str, on: str | None = None) -> pd.DataFrame:
     """One row a predicted face, ordered by sample_id.
 
     Columns: sample_id, image_id, source_id, duplicate_group, label, predicted, correct (bool), confidence (probability of the
     predicted class, 0-1), p_<class id> in class order (float32, 0-1), split, fold, out_of_fold (bool), age_band, gender
     (null when not tagged), flags, mean (0-255).
 
+    Args:
+        on: another version that the run was scored on (see `fercore.evaluation.scoring`); only faces the run has not seen.
+
     Raises:
-        NotFound: the run, or its version, is not in the workspace.
-        Conflict: the run is not finished, or the version is not the one it was trained on.
+        NotFound: the run, or its version, is not in the workspace, or it was not scored on `on`.
+        Conflict: the run is not finished, or the version is not the one it was trained on or scored on.
         BadInput: a file cannot be read, or the rows do not match the version's one to one.
     """
     run = workspace.runs / run_id
@@ -32,16 +37,68 @@ def predictions(workspace: Workspace, run_id: str) -> pd.DataFrame:
     config, state = _json(run / "config.json"), _json(run / "status.json").get("state")
     if state != "finished":
         raise Conflict("Run not finished", f"{run_id} is {state}", "Wait for it, or resume it: fercore resume RUN")
+    if on not in (None, config["version_id"]):
+        return _scored(workspace, run_id, str(on))
     directory = workspace.versions / str(config["version_id"])
     if not (directory / "version.json").is_file():
         raise NotFound("Version missing", f"{run_id} was trained on {config['version_id']}, which is not in this workspace",
                        "Restore the version, or train again")
-    version = _json(directory / "version.json")
-    if version["manifest_sha256"] != config["manifest_sha256"]:
+    if _json(directory / "version.json")["manifest_sha256"] != config["manifest_sha256"]:
         raise Conflict("Version changed", f"{run_id} was trained on another manifest than {config['version_id']} has now",
                        "Verify the version: fercore version verify V")
-    manifest = _parquet(directory / "manifest.parquet", [*_ABOUT, "exclusion"])
-    return _join(_parquet(run / "predictions.parquet", _MADE), manifest, version["classes"], whole=config.get("protocol") != "leaky")
+    included, classes = version_rows(workspace, directory.name)
+    return _join(_parquet(run / "predictions.parquet", _MADE), included, classes, whole=config.get("protocol") != "leaky")
+
+
+def scored_path(workspace: Workspace, run_id: str, version_id: str) -> Path:
+    """Where the predictions of a run on another version lie."""
+    return workspace.runs / run_id / "evaluations" / f"{version_id}.parquet"
+
+
+def scored_on(workspace: Workspace, run_id: str) -> dict[str, dict[str, Any]]:
+    """What a run was scored on besides its own version: version id -> facts of the scoring (see `scoring.Scoring`), by name."""
+    folder = workspace.runs / run_id / "evaluations"
+    return {path.stem: _facts(path) for path in sorted(folder.glob("[!.]*.parquet"))}
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((pq.read_schema(path).metadata or {})[b"fercore"]))
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
+        raise BadInput("File cannot be read", f"{path}: {error}", "Delete it, and score the run on the version again") from error
+
+
+def _scored(workspace: Workspace, run_id: str, version_id: str) -> pd.DataFrame:
+    path = scored_path(workspace, run_id, version_id)
+    if path.parent.parent.name != run_id or path.name != f"{version_id}.parquet" or not path.is_file():
+        raise NotFound("Not scored on this version", f"{run_id} has no predictions on {version_id}",
+                       f"Score it: fercore evaluate {run_id} --version {version_id}")
+    included, classes = version_rows(workspace, version_id)
+    if _json(workspace.versions / version_id / "version.json")["manifest_sha256"] != _facts(path)["manifest_sha256"]:
+        raise Conflict("Version changed", f"{run_id} was scored on another manifest than {version_id} has now",
+                       f"Score it again: fercore evaluate {run_id} --version {version_id}")
+    made = _parquet(path, _MADE)
+    return _join(made[made["out_of_fold"]], included, classes, whole=False)
+
+
+def version_rows(workspace: Workspace, version_id: str, more: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
+    """(rows a version includes, with columns _ABOUT and those of `more` that it has; its class ids). Raises: NotFound, BadInput."""
+    directory = workspace.versions / version_id
+    if Path(version_id).name != version_id or not (directory / "version.json").is_file():
+        raise NotFound("Unknown version", f"{version_id!r} is not in this workspace", "List them with fercore version list")
+    path = directory / "manifest.parquet"
+    try:
+        there = pq.read_schema(path).names
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise BadInput("File cannot be read", f"{path}: {error}", "Restore it from a backup") from error
+    manifest = _parquet(path, [*_ABOUT, "exclusion", *(c for c in more if c in there)])
+    return manifest[manifest["exclusion"].isna()].drop(columns="exclusion"), list(_json(directory / "version.json")["classes"])
+
+
+def labels_of(workspace: Workspace, version_id: str) -> "pd.Series[str]":
+    """Label by sample_id of every row a version includes. Raises: NotFound, BadInput."""
+    rows, _ = version_rows(workspace, version_id)
+    return rows.set_index("sample_id")["label"]
 
 
 def classes_of(frame: pd.DataFrame) -> list[str]:
@@ -57,9 +114,9 @@ def require_unseen(frame: pd.DataFrame) -> None:
                        "trained on by the model that predicts them (honesty rule 4)", "Use test or out-of-fold predictions only")
 
 
-def _join(made: pd.DataFrame, manifest: pd.DataFrame, classes: list[str], whole: bool = True) -> pd.DataFrame:
-    """`whole`: every row of the splits that occur must be predicted; a leaky run makes a test part of its own from all of them."""
-    included = manifest.loc[manifest["exclusion"].isna(), _ABOUT]
+def _join(made: pd.DataFrame, included: pd.DataFrame, classes: list[str], whole: bool = True) -> pd.DataFrame:
+    """`whole`: every row of the splits that occur must be predicted; a leaky run makes a test part of its own from all of them, and a run is
+    not judged by faces of another version that it has seen."""
     joined = made.merge(included, on="sample_id", how="left", suffixes=("", "_manifest"), indicator=True)
     expected = included["split"].isin(joined["split_manifest"].dropna().unique()).sum()
     problems = {"are predicted twice": int(joined["sample_id"].duplicated().sum()),

@@ -1,6 +1,7 @@
 """A grid of runs as one table: what was varied, what each run reached, and what is left after averaging over seeds."""
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import pandas as pd
 
 from fercore.domain import Workspace
 from fercore.errors import FerError, NotFound
-from fercore.evaluation.estimate import Estimate, wilson
+from fercore.evaluation.compare import LEVEL, common, holm, mcnemar
+from fercore.evaluation.estimate import Estimate, codes, wilson
 from fercore.evaluation.metrics import accuracy, macro
 from fercore.evaluation.read import classes_of, predictions
 from fercore.models import spec_of
@@ -74,6 +76,67 @@ def _reached(workspace: Workspace, run: Run) -> dict[str, Any]:
         out |= {"accuracy": accuracy(frame), "macro_f1": macro(frame, classes_of(frame), draws=200)["macro_f1"],
                 "read": "out of fold" if run.config and run.config.folds else "test"}
     return out
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Which differences within a study are more than chance, over the n faces that all its finished runs predict.
+
+    Attributes:
+        runs: how many finished runs were compared. pairs: how many pairs of them differ in more than the seed.
+        different: pairs that differ at 5 % after Holm over all `pairs`: (run, run, difference of accuracy, adjusted p), the surest first.
+        least_p: the smallest adjusted p; None without pairs.
+        binomial_sd: sqrt(p (1 - p) / n) of the mean accuracy: what drawing other faces would do.
+        seed_sd: standard deviation over runs that differ in the seed only, pooled over their cells, with `seed_df` degrees of freedom; None without.
+        note: why nothing can be compared, else empty.
+    """
+
+    n: int
+    runs: int
+    pairs: int
+    different: list[tuple[str, str, float, float]]
+    least_p: float | None
+    binomial_sd: float | None
+    seed_sd: float | None
+    seed_df: int
+    note: str = ""
+
+    def sentence(self) -> str:
+        """What a reader may conclude."""
+        if self.note:
+            return self.note
+        if not self.pairs:
+            return f"These {self.runs} runs differ in the seed only."
+        if not self.different:
+            return (f"No pair of these {self.runs} runs differs at 5 % after Holm over {self.pairs:,} pairs (McNemar on {self.n:,} common faces, "
+                    f"smallest p {self.least_p:.2f}): their differences are within noise.")
+        rest = "" if len(self.different) == self.pairs else "; the others are within noise"
+        return (f"{len(self.different):,} of {self.pairs:,} pair{'s' * (self.pairs != 1)} differ{'s' * (len(self.different) == 1)} at 5 % after Holm "
+                f"(McNemar on {self.n:,} common faces){rest}.")
+
+
+def noise(workspace: Workspace, found: Study) -> Noise:
+    """Paired tests between all finished runs of a study; the pairs that only differ in the seed say how much chance does."""
+    by = [c for c in found.varied if c != "seed"]
+    done = found.rows[found.rows["accuracy"].notna()]
+    cells = found.cells[found.cells["n"] > 1]
+    df = int((cells["n"] - 1).sum())
+    seed_sd = float(np.sqrt((cells["sd"] ** 2 * (cells["n"] - 1)).sum() / df)) if df else None
+    if len(done) < 2:
+        return Noise(0, len(done), 0, [], None, None, seed_sd, df, "Two finished runs are needed to compare any.")
+    try:
+        frames = common({str(run): predictions(workspace, str(run)) for run in done["run"]})
+    except FerError as error:
+        return Noise(0, len(done), 0, [], None, None, seed_sd, df, f"These runs cannot be compared: {error}")
+    hits = {run: frame["correct"].to_numpy(dtype=bool) for run, frame in frames.items()}
+    group = codes(next(iter(frames.values()))["duplicate_group"])
+    made = {str(row["run"]): tuple(str(row[c]) for c in by) for row in done.to_dict("records")}
+    pairs = [(a, b) for a, b in combinations(hits, 2) if made[a] != made[b]]
+    adjusted = holm([mcnemar(hits[a], hits[b], group) for a, b in pairs])
+    different = [(a, b, float(hits[b].mean() - hits[a].mean()), p) for (a, b), p in zip(pairs, adjusted, strict=True) if p < LEVEL]
+    p = float(np.mean([h.mean() for h in hits.values()]))
+    return Noise(len(group), len(hits), len(pairs), sorted(different, key=lambda d: d[3]), min(adjusted, default=None),
+                 float(np.sqrt(p * (1 - p) / len(group))), seed_sd, df)
 
 
 def factors(found: Study) -> list[str]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from fercore.evaluation.estimate import Estimate, codes, design_effect, wilson
 from fercore.evaluation.metrics import accuracy, confusion, scores
+from fercore.evaluation.published import TABLES, published
 from fercore.evaluation.read import require_unseen
 
 FIGURES = ["macro_precision", "macro_recall", "macro_f1", "micro_precision", "micro_recall", "micro_f1", "accuracy"]
@@ -36,6 +37,24 @@ def kfold_table(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
         low, high = wilson(float(table["accuracy"].iloc[len(rows)]), size)
         table.loc[len(rows), ["n", "accuracy_low", "accuracy_high"]] = len(frame), low, high
     return table
+
+
+def beside_published(ours: pd.DataFrame | None = None) -> pd.DataFrame:
+    """K-fold tables side by side: `ours`, as `kfold_table` gives it, and the published ones, each as the mean of its printed folds.
+
+    Columns: table, folds, accuracy, sd (of accuracy over folds), macro_precision, macro_recall, macro_f1 (shares 0-1), differs (in protocol).
+    """
+    rows = []
+    if ours is not None:
+        means, deviation = (ours.set_index("fold").loc[name] for name in (AVERAGE, DEVIATION))
+        rows.append({"table": "this run", "folds": len(ours) - 2, "accuracy": means["accuracy"], "sd": deviation["accuracy"],
+                     **means[FIGURES[:3]], "differs": ""})
+    for name in ("s0_kfold_before", "s0_kfold_after", "s1_kfold_macro"):
+        table = published(name).iloc[:-1].rename(columns=lambda c: c if c in ("fold", "accuracy") or "_" in c else f"macro_{c}")
+        share = table[["accuracy", *FIGURES[:3]]] / (1 if TABLES[name].share else 100)
+        rows.append({"table": TABLES[name].title, "folds": len(table), **share.mean(), "sd": share["accuracy"].std(),
+                     "differs": TABLES[name].differs})
+    return pd.DataFrame(rows)[["table", "folds", "accuracy", "sd", *FIGURES[:3], "differs"]]
 
 
 def with_average(folds: pd.DataFrame) -> pd.DataFrame:

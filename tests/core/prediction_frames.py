@@ -24,7 +24,8 @@ def faces(n: int, seed: int = 0, skill: float = 0.6, classes: list[str] = CLASSE
                           "age_band": rng.choice(["young", "middle_aged", "senior"], n)[source],
                           "gender": rng.choice(["female", "male"], n)[source]})
     frame[[f"p_{c}" for c in classes]] = p[source].astype(np.float32)
-    return frame.assign(sample_id=[f"s{i:05d}" for i in rows], correct=frame["label"] == frame["predicted"])
+    return frame.assign(sample_id=[f"s{i:05d}" for i in rows], correct=frame["label"] == frame["predicted"],
+                        confidence=frame[[f"p_{c}" for c in classes]].max(axis=1))
 
 
 def scored(hits: np.ndarray, group: np.ndarray | None = None, **columns: object) -> pd.DataFrame:

@@ -6,13 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as sk
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from fercore.domain import Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotFound
 from fercore.evaluation import (
+    TABLES,
     Estimate,
     accuracy,
     classes_of,
@@ -92,7 +95,11 @@ def test_metrics_agree_with_scikit_learn():
     expected = {name: f(y, z, average="macro") for name, f in FIGURES_SK.items()} | {
         "accuracy": sk.accuracy_score(y, z), "balanced_accuracy": sk.balanced_accuracy_score(y, z),
         "top_2_accuracy": sk.top_k_accuracy_score(y, p[:, np.argsort(CLASSES)], k=2, labels=order),
-        "log_loss": sk.log_loss(y, p[:, np.argsort(CLASSES)], labels=order)}
+        "top_3_accuracy": sk.top_k_accuracy_score(y, p[:, np.argsort(CLASSES)], k=3, labels=order),
+        "log_loss": sk.log_loss(y, p[:, np.argsort(CLASSES)], labels=order),
+        **{f"{average}_{name}": f(y, z, average=average) for average in ("micro", "weighted")
+           for name, f in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score))},
+        "ece": float(multiclass_calibration_error(torch.tensor(p), torch.tensor(pd.Index(CLASSES).get_indexer(y)), len(CLASSES), n_bins=15))}
     assert got == pytest.approx(expected, abs=1e-6)
     p_, r_, f_, n_ = sk.precision_recall_fscore_support(y, z, labels=CLASSES)
     rows = per_class(frame, CLASSES)
@@ -219,7 +226,7 @@ def test_published_fold_averages_are_reproduced(name):
 
 
 def test_published_tables_ship_with_the_product():
-    assert published_names() == ["s0_bias_after", "s0_bias_before", "s0_kfold_after", "s0_kfold_before", "s0_test"]
+    assert set(published_names()) == set(TABLES) and len(TABLES) == 15
     assert published("s0_test")["accuracy"].tolist() == [53.85, 58.46, 58.80]
     with pytest.raises(NotFound, match="s0_bias_before"):
         published("../errors")

@@ -89,7 +89,7 @@ def test_a_face_gets_the_probabilities_of_the_run_that_the_address_names(demo: P
     for run in (run_of(demo), run_of(demo, folds=True)):
         at = app_as("rosa-demo", "try_model", run=run.name)
         assert "perceived expression" in text(at) and "must not be used to judge people" in text(at) and "nothing is stored" in text(at)
-        accuracy = cache.evaluated(run.name)[0]["accuracy"].percent()
+        accuracy = cache.evaluated(run.name).metrics["accuracy"].percent()
         assert accuracy in text(at) and "[" in accuracy and ("held-out faces of its folds" if read_config(run).folds else "its own test") in text(at)
         given(at, png(face))
         known = predict.load(run)

@@ -13,18 +13,20 @@ _MOUNT = st.components.v2.component("fercore_confusion", js=(_HERE / "confusion.
 
 
 def confusion_matrix(counts: pd.DataFrame, shares: pd.DataFrame | None, *, key: str, axes: tuple[str, str] = ("true", "predicted"),
-                     ) -> tuple[str, str] | None:
+                     texts: pd.DataFrame | None = None, of: str = "row") -> tuple[str, str] | None:
     """Draws counts [true x predicted]; returns the (true, predicted) class ids of a cell once, when it is opened.
 
     Args:
         shares: what colours the cells and stands in them as percent, 0-1 with NA; None shows counts.
         axes: what rows and columns are called.
+        texts: what stands in the cells instead. of: "row" colours a cell by its share of its row, "all" by its share of the largest cell.
     """
     classes = [{"id": c, "name": name_of(c), "colour": colour_of(c)} for c in counts.index]
     rows = counts.sum(axis=1)
-    by_row = counts.div(rows.where(rows > 0), axis=0)
-    cells = [[{"n": int(counts.loc[t, p]), "share": None if pd.isna(by_row.loc[t, p]) else float(by_row.loc[t, p]),
-               "text": f"{int(counts.loc[t, p]):,}" if shares is None else "–" if pd.isna(shares.loc[t, p]) else f"{shares.loc[t, p] * 100:.1f}"}
+    by_row = counts.div(rows.where(rows > 0), axis=0) if of == "row" else counts / max(counts.to_numpy().max(), 1)
+    if texts is None:
+        texts = counts.map("{:,}".format) if shares is None else shares.map(lambda s: "–" if pd.isna(s) else f"{s * 100:.1f}")
+    cells = [[{"n": int(counts.loc[t, p]), "share": None if pd.isna(by_row.loc[t, p]) else float(by_row.loc[t, p]), "text": str(texts.loc[t, p])}
               for p in counts.columns] for t in counts.index]
     result = _MOUNT(key=key, data={"classes": classes, "cells": cells, "totals": [f"{int(n):,}" for n in rows], "axes": list(axes)},
                     on_opened_change=lambda: None)

@@ -1,0 +1,39 @@
+"""Runs on exactly the same faces: which differences are more than noise, where they lie, and what new labels alone do."""
+
+import streamlit as st
+
+from dashboard import access, cache, compare_views
+from dashboard.runs import finished_or_stop
+from fercore.domain import Permission
+from fercore.errors import FerError
+
+person = access.actor()
+person.require(Permission.READ_RESULTS)
+
+st.title("Compare")
+runs = finished_or_stop()
+chosen = tuple(st.multiselect("Runs", list(runs), key="runs", bind="query-params", max_selections=12, placeholder="Choose two runs or more"))
+if len(chosen) < 2:
+    st.info("Choose two finished runs or more. They are compared on the faces that all of them predict without having been trained on, with the "
+            "same label in all.", icon=":material/compare_arrows:")
+    st.stop()
+try:
+    found = cache.compared(chosen)
+except FerError as error:
+    compare_views.refusal(error)
+    st.stop()
+st.caption(f"{found.n:,} common faces, with the same label in all runs; other faces of a run are left out")
+compare_views.table(found)
+
+pair = found.pairs[0]
+if len(found.pairs) > 1:
+    short = compare_views.letters(found.accuracy)
+    by_name = {f"{short[p.second]} − {short[p.first]}": p for p in found.pairs}
+    pair = by_name[st.selectbox("A pair in detail", list(by_name), key="pair", bind="query-params", width=200)]
+view = st.segmented_control("View", ["Difference", "Disagreements", "Labels and models"], default="Difference", required=True, key="view",
+                            bind="query-params", label_visibility="collapsed")
+if view == "Labels and models":
+    first, second = (config.version_id for config in (runs[pair.first].config, runs[pair.second].config) if config)
+    compare_views.labels_and_models((pair.first, pair.second), (first, second))
+else:
+    compare_views.cells(person, pair, found.frames[pair.first], found.frames[pair.second], by_label=view == "Difference")

@@ -1,0 +1,103 @@
+"""Evaluation of 32,298 predictions, and in a browser the Results page cold and its drill-down, on a workspace that is already there.
+
+    python tests/bench/bench_evaluation.py [--workspace DIR --as PERSON --run RUN]
+
+JSON on stdout; for `evaluation` seconds of this process's processor time and, in brackets, on the clock (medians of five, predictions drawn); milliseconds
+for `page`: `cold` is the first load of the page's address on a server that has read nothing, to the matrix drawn; `open` later ones; `cell` from the click on a cell of the matrix to its faces painted (median and worst of the
+cells of one row). The load of the machine stands before them, as other work makes all of it slower.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import sync_playwright
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "browser"), str(Path(__file__).parents[2])]
+from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, Server
+
+from fercore import evaluation
+from fercore.evaluation.ceiling import of_votes
+from tests.core.prediction_frames import CLASSES, faces
+
+N = 32_298
+PAINTED = """
+window.wall = () => [...(deep('[data-testid="face-grid"]')?.querySelectorAll('[data-sample-id]') ?? [])].map(t => t.dataset.sampleId).join()
+window.opened = () => { const before = wall(); let start; return new Promise(done => {
+  addEventListener("pointerdown", () => { start ??= performance.now() }, true)
+  const look = () => requestAnimationFrame(start && wall() && wall() !== before ? () => done(performance.now() - start) : look)
+  look() }) }
+"""
+
+
+def computed() -> dict[str, str]:
+    frame = faces(N, copies=0.05)
+    other = faces(N, seed=1, copies=0.05).assign(sample_id=frame["sample_id"], label=frame["label"])
+    other = other.assign(correct=other["label"] == other["predicted"])
+    votes = np.random.default_rng(0).integers(0, 4, (N, len(CLASSES)))
+    acts = {"metrics, classes, calibration and matrix": lambda: (evaluation.summary(frame, CLASSES), evaluation.per_class(frame, CLASSES),
+                                                                evaluation.calibration(frame), evaluation.confusion(frame, CLASSES)),
+            "k-fold table": lambda: evaluation.kfold_table(frame, CLASSES),
+            "comparison of two runs": lambda: evaluation.compare({"a": frame, "b": other}),
+            "ceiling": lambda: of_votes(votes + 1, np.zeros(N, int), np.arange(N))}
+    out = {}
+    for name, act in acts.items():
+        act()
+        times = []
+        for _ in range(5):
+            start, busy = time.perf_counter(), time.process_time()
+            act()
+            times.append((time.process_time() - busy, time.perf_counter() - start))
+        processor, clock = (statistics.median(t) for t in zip(*times, strict=True))
+        out[name] = f"{processor:.3f} ({clock:.3f})"
+    return out
+
+
+def paged(workspace: Path, person: str, run: str) -> dict[str, object]:
+    with (tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright,
+          Server(ROOT / "dashboard/app.py", Path(folder) / "log.txt", env={"FERCORE_WORKSPACE": str(workspace)}) as server):
+        context = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS).new_context(viewport={"width": 1280, "height": 720})
+        context.add_init_script(INIT_SCRIPT + PAINTED)
+        context.add_cookies([{"name": "fercore_profile", "value": person, "url": server.url}])
+        page = context.new_page()
+        page.goto(f"{server.url}/models")  # the browser and the server's modules are warm; no run has been read
+        page.get_by_role("heading", name="Models", exact=True).wait_for()
+        loads = []
+        for _ in range(6):
+            start = time.perf_counter()
+            page.goto(f"{server.url}/results?run={run}", wait_until="commit")
+            page.wait_for_function("deep('[data-testid^=\"cell-\"]')", timeout=60_000, polling="raf")
+            loads.append((time.perf_counter() - start) * 1000)
+        cells = []
+        for predicted in CLASSES:
+            cell = page.get_by_test_id(f"cell-happy-{predicted}")
+            if cell.is_disabled():
+                continue
+            page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+            page.wait_for_timeout(300)
+            page.evaluate("void (window.pending = opened())")
+            cell.click()
+            cells.append(float(page.evaluate("pending")))
+    return {"cold": round(loads[0]), "open": round(statistics.median(loads[1:])), "cell": round(statistics.median(cells)), "cell_max": round(max(cells))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workspace", type=Path)
+    parser.add_argument("--as", dest="person")
+    parser.add_argument("--run")
+    args = parser.parse_args()
+    result: dict[str, object] = {"load": round(os.getloadavg()[0], 1), "evaluation": computed()}
+    if args.workspace:
+        result["page"] = paged(args.workspace, args.person, args.run)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
