@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from fercore import accounts, evaluation, ingest, jobs, people, schemes, version
 from fercore import audit as auditing
 from fercore import bias as biasing
 from fercore import demo as demonstration
+from fercore.bias import document, present
 from fercore.curation import quality
 from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
@@ -1015,30 +1017,41 @@ def evaluate(run: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> N
 
 
 @app.command()
-def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age_band, gender, 'age_band x gender'.")] = "age_band,gender",
+def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age, gender, class, source, brightness, 'filter: NAME', or two as "
+                                                        "'age x gender'.")] = "age_band,gender",
          against: Annotated[str | None, typer.Option(help="An earlier run, compared on the same faces.")] = None,
-         minimum: Annotated[int, typer.Option(help="Cells with fewer faces are masked.")] = biasing.MINIMUM,
-         workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Accuracy, precision, recall and F1 by perceived group, with support, intervals and averages."""
+         minimum: Annotated[int, typer.Option(min=1, help="Cells with fewer faces are masked.")] = biasing.MINIMUM,
+         contrast: Annotated[str | None, typer.Option(help="ATTRIBUTE:GROUP,GROUP, chosen before looking; tested alone.")] = None,
+         tags: Annotated[str | None, typer.Option(help="A version whose tags to use, frozen after more faces were tagged.")] = None,
+         html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
+         csv: Annotated[Path | None, typer.Option(help="Write every table as CSV into this folder.")] = None,
+         force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+         sign: Annotated[str | None, typer.Option(help="Sign the report as read and accepted, with a note on what was checked.")] = None,
+         workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """How accuracy, precision, recall and F1 differ between perceived groups: tests, parity, association, power; as text, JSON, CSV or HTML."""
     place = Workspace(workspace)
-    frame = evaluation.predictions(place, run)
-    classes, groups = evaluation.classes_of(frame), [g.strip() for g in by.split(",")]
-    if against:
-        change = biasing.before_after(evaluation.predictions(place, against), frame, classes, groups, minimum)
-        if as_json:
-            show(change, True)
-            return
-        show(pd.DataFrame([{"by": r.attribute, "group": r.group, "n": r.n, "before": r.before.percent(), "after": r.after.percent(),
-                            "change": r.difference.points(), "McNemar p": r.p_value} for r in change.rows]), False)
-        return
-    table = biasing.bias_table(frame, classes, groups, minimum)
+    declared = tuple(part.strip() for part in re.split("[:,]", contrast)) if contrast else None
+    if declared and len(declared) != 3:
+        raise BadInput("A contrast names two groups", repr(contrast), "Write it as age:young,senior")
+    found = biasing.examine(place, run, [g.strip() for g in by.split(",")], minimum, against=against, declared=declared, tags_of=tags)  # type: ignore[arg-type]
+    report = document.html(found) if html or sign is not None else b""
+    if html:
+        document.write(html, report, force=force)
+        say(f"{html}: {len(report):,} bytes, SHA-256 {document.sha256(report)}")
+    for path in document.write_tables(csv, found, force=force) if csv else ():
+        say(str(path))
+    if sign is not None:
+        with opened(workspace) as store:
+            who = actor(store, person)
+            say(f"signed {document.sign(store, who, found, report, sign)} as {who.name}, {who.authentication}")
     if as_json:
-        show(table, True)
+        show(found, True)
         return
-    show(pd.DataFrame([{"by": r.attribute, "group": r.group, "accuracy": r.accuracy.percent(), "precision": r.macro_precision.percent(),
-                        "recall": r.macro_recall.percent(), "F1": r.macro_f1.percent()} for r in table.rows]), False)
-    for gap in table.gaps:
-        print(f"largest gap by {gap.attribute}: {gap.difference.points()} ({gap.highest or '-'} over {gap.lowest or '-'})")
+    for text in (*document.warnings(found), *document.basis(found), *document.in_short(found)):
+        print(text)
+    for table in present.texts(found).values():
+        print(f"\n{table.title}")
+        show(table.rows, False)
 
 
 # ---- quality of labels ----------------------------------------------------------------------------------------------------------

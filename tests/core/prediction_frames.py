@@ -24,7 +24,7 @@ def faces(n: int, seed: int = 0, skill: float = 0.6, classes: list[str] = CLASSE
                           "age_band": rng.choice(["young", "middle_aged", "senior"], n)[source],
                           "gender": rng.choice(["female", "male"], n)[source]})
     frame[[f"p_{c}" for c in classes]] = p[source].astype(np.float32)
-    return frame.assign(sample_id=[f"s{i:05d}" for i in rows], correct=frame["label"] == frame["predicted"])
+    return frame.assign(sample_id=[f"s{i:05d}" for i in rows], correct=frame["label"] == frame["predicted"], confidence=p[source].max(axis=1))
 
 
 def scored(hits: np.ndarray, group: np.ndarray | None = None, **columns: object) -> pd.DataFrame:
@@ -32,4 +32,4 @@ def scored(hits: np.ndarray, group: np.ndarray | None = None, **columns: object)
     n = len(hits)
     return pd.DataFrame({"sample_id": [f"s{i:05d}" for i in range(n)], "label": "happy", "correct": hits, "out_of_fold": True,
                          "duplicate_group": np.arange(n) if group is None else group, "fold": 0,
-                         "predicted": np.where(hits, "happy", "sad"), "age_band": None, "gender": None, **columns})
+                         "predicted": np.where(hits, "happy", "sad"), "confidence": 0.7, "age_band": None, "gender": None, **columns})
