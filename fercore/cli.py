@@ -8,7 +8,6 @@ import json
 import math
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from fercore import accounts, evaluation, ingest, jobs, people, schemes, version
 from fercore import audit as auditing
 from fercore import bias as biasing
 from fercore import demo as demonstration
-from fercore.bias import document, present
+from fercore.bias import document, mitigation, present
 from fercore.curation import quality
 from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
@@ -1030,10 +1029,8 @@ def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age, g
          workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """How accuracy, precision, recall and F1 differ between perceived groups: tests, parity, association, power; as text, JSON, CSV or HTML."""
     place = Workspace(workspace)
-    declared = tuple(part.strip() for part in re.split("[:,]", contrast)) if contrast else None
-    if declared and len(declared) != 3:
-        raise BadInput("A contrast names two groups", repr(contrast), "Write it as age:young,senior")
-    found = biasing.examine(place, run, [g.strip() for g in by.split(",")], minimum, against=against, declared=declared, tags_of=tags)  # type: ignore[arg-type]
+    found = biasing.examine(place, run, by.split(","), minimum, against=against, declared=biasing.parse_contrast(contrast) if contrast else None,
+                            tags_of=tags)
     report = document.html(found) if html or sign is not None else b""
     if html:
         document.write(html, report, force=force)
@@ -1052,6 +1049,42 @@ def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age, g
     for table in present.texts(found).values():
         print(f"\n{table.title}")
         show(table.rows, False)
+
+
+@app.command()
+def mitigate(run: str, even: Annotated[str, typer.Option(help="age_band, gender, or 'age_band x gender'.")] = "age_band",
+             means: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(mitigation.MEANS)}.")] = "rows,weights",
+             build: Annotated[str | None, typer.Option(help="Build the version of this name and train it against the unchanged baseline.")] = None,
+             seeds: Annotated[int, typer.Option(min=1, max=20, help="With --build: runs of each.")] = 3,
+             outcome: Annotated[bool, typer.Option("--outcome", help="Only show what studies of this run's version came to.")] = False,
+             by: Annotated[str, typer.Option(help="With --outcome: groups, as 'fercore bias' takes them.")] = "age_band,gender",
+             minimum: Annotated[int, typer.Option(min=1)] = biasing.MINIMUM,
+             workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Plan a recipe that evens out who is trained on; nothing is built unless --build says so."""
+    place = Workspace(workspace)
+    if outcome:
+        found = [mitigation.outcome(place, study, by.split(","), minimum) for study in mitigation.studies(place, run)]
+        if as_json:
+            show(found, True)
+        for each in () if as_json else found:
+            table, caption = mitigation.outcome_shown(each)
+            print(f"{each.study}: {caption}")
+            show(table, False)
+        return
+    with opened(workspace) as store:
+        who = actor(store, person)
+        plan = mitigation.propose(store, who, run, even, means.split(","))
+        built = mitigation.build(store, who, plan, build) if build else None
+    started = mitigation.launch(place, who, plan, built, range(seeds), own_code=True) if built else None
+    if as_json:
+        show({"plan": plan.cells, "targets": [t.model_dump(mode="json") for t in plan.targets], "notes": plan.notes(), "version": built,
+              "study": started[0] if started else None, "runs": started[1] if started else []}, True)
+        return
+    show(plan.shown(), False)
+    for note in plan.notes():
+        say(note)
+    if started:
+        say(f"built {built}; study {started[0]}: {len(started[1])} runs queued. See fercore mitigate {run} --outcome")
 
 
 # ---- quality of labels ----------------------------------------------------------------------------------------------------------

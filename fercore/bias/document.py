@@ -80,8 +80,8 @@ def in_short(found: Examination) -> list[str]:
                    f"{gap_text(gap, names)}; a difference is {'' if p is not None and p < 0.05 else 'not '}shown (p {_with_sign(p)}, Holm).")
     for moved in found.change.gaps if found.change else ():
         if moved.change.value is not None:
-            out.append(f"{said(moved.attribute).capitalize()}: largest gap {gap_text(moved.before, names)} before, {gap_text(moved.after, names)} after; the "
-                       f"pair of before moved by {points(moved.change)}.")
+            out.append(f"{said(moved.attribute).capitalize()}: largest gap {gap_text(moved.before, names)} before, {gap_text(moved.after, names)} "
+                       f"after; the pair of before moved by {points(moved.change)}.")
     return out
 
 

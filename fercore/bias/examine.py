@@ -100,17 +100,27 @@ def examine(workspace: Workspace, run_id: str, by: Sequence[str] = ("age_band", 
     scope, frame, rows = _read(workspace, run_id, by, tags_of)
     classes = classes_of(frame)
     found = grouped(frame, classes, by, minimum)
-    change = earlier = None
-    others = 0
+    change, earlier, others = None, None, 0
     if against:
-        earlier, old, old_rows = _read(workspace, against, by, tags_of)
-        if classes_of(old) != classes:
-            raise Conflict("Runs of different classes", f"{against} knows {', '.join(classes_of(old))}; {run_id} knows {', '.join(classes)}",
-                           "Compare runs on versions of one scheme")
-        others = int(old["image_id"].isin(_trained(scope, rows)).sum())
-        change = before_after(_unknown_to(old, scope, rows, old_rows), _unknown_to(frame, earlier, old_rows, rows), classes, by, minimum)
+        (earlier, before), (_, after), others = pair(workspace, against, run_id, by, tags_of)
+        change = before_after(before, after, classes, by, minimum)
     return Examination(scope, classes, by, minimum, table_of(found), group_tests(found), contrasts(found, declared), parity(found),
                        association(rows, classes, by, minimum), needs(found), change, earlier, others)
+
+
+def pair(workspace: Workspace, before_id: str, after_id: str, by: Sequence[str] = (),
+         tags_of: str | None = None) -> tuple[tuple[Scope, pd.DataFrame], tuple[Scope, pd.DataFrame], int]:
+    """Both runs' predictions of faces that neither was trained on, and how many tested faces of the first the second was trained on.
+
+    Raises: as `examine`.
+    """
+    before, old, old_rows = _read(workspace, before_id, by, tags_of)
+    after, new, new_rows = _read(workspace, after_id, by, tags_of)
+    if classes_of(old) != classes_of(new):
+        raise Conflict("Runs of different classes", f"{before_id} knows {', '.join(classes_of(old))}; {after_id} knows {', '.join(classes_of(new))}",
+                       "Compare runs on versions of one scheme")
+    others = int(old["image_id"].isin(_trained(after, new_rows)).sum())
+    return (before, _unknown_to(old, after, new_rows, old_rows)), (after, _unknown_to(new, before, old_rows, new_rows)), others
 
 
 def unseen(workspace: Workspace, run_id: str, by: Sequence[str] = (), tags_of: str | None = None) -> pd.DataFrame:

@@ -103,6 +103,15 @@ def adjusted(p_values: Sequence[float | None]) -> tuple[list[float | None], list
     return out[0], out[1]
 
 
+def parse_contrast(text: str) -> tuple[str, str, str]:
+    """(attribute, group, group) of "age:young,senior". Raises: BadInput."""
+    attribute, _, groups = text.partition(":")
+    parts = [attribute.strip(), *(g.strip() for g in groups.split(","))]
+    if len(parts) != 3 or not all(parts):
+        raise BadInput("A contrast names two groups of an attribute", repr(text), "Write it as age:young,senior")
+    return parts[0], parts[1], parts[2]
+
+
 def group_tests(found: Grouped) -> list[GroupTest]:
     """One an attribute, in the order of the table."""
     out = []

@@ -94,8 +94,8 @@ def _change(change: BeforeAfter, found: Examination) -> dict[str, Shown]:
             "McNemar p": p_text(r.p_value), "p (Holm)": p_text(r.p_holm)} for r in change.rows]),
             f"Before: {found.against.run_id} · after: {found.scope.run_id} · {left}. Change in points, paired; Holm over the groups."),
         "gap_changes": Shown("Largest gap, before and after", pd.DataFrame([{
-            "by": said(g.attribute), "before": gap_text(g.before, names), "after": gap_text(g.after, names), "the pair of before moved by": points(g.change)}
-            for g in change.gaps]),
+            "by": said(g.attribute), "before": gap_text(g.before, names), "after": gap_text(g.after, names),
+            "the pair of before moved by": points(g.change)} for g in change.gaps]),
             "The pair was picked for its size, so part of a shrinkage is regression to the mean.")}
 
 

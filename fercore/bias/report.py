@@ -138,7 +138,7 @@ def table_of(found: Grouped) -> BiasTable:
         n = int(np.any([s.mask for s in members], axis=0).sum()) if members else 0
         head = ("", "", OVERALL, "overall") if attribute == OVERALL else (attribute, "", AVERAGE, "average")
         cells = [estimate(attribute, m, [place[id(s)] for s in members], n) for m in METRICS]
-        return BiasRow(*head, n, *cells, Estimate(None, None, None, n, "not averaged"))
+        return BiasRow(*head, n, *[*cells, Estimate(None, None, None, n, "not averaged")])
 
     rows = []
     for name, at in averages([s.attribute for s in groups], [not s.listed_only for s in groups]).items():
