@@ -20,7 +20,8 @@ def table(found: Examination, *names: str) -> None:
     for name in names:
         if name in shown:
             st.subheader(shown[name].title)
-            st.dataframe(shown[name].rows, hide_index=True, height="content" if len(shown[name].rows) < 25 else 620,
+            rows = shown[name].rows.drop(columns=present.MICRO, errors="ignore")  # equals accuracy, as the caption says
+            st.dataframe(rows, hide_index=True, height="content" if len(rows) < 25 else 620,
                          column_config={"faces": st.column_config.NumberColumn(format="localized"), "group": st.column_config.TextColumn(width=190)})
             st.caption(shown[name].caption)
 
@@ -110,7 +111,7 @@ def mend(found: Examination) -> None:
     """A changed recipe, the version by it, the study against the unchanged baseline, and what came of it."""
     person, run_id = access.actor(), found.scope.run_id
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        attribute = st.selectbox("Even out", ["age_band", "gender", "age_band x gender"], format_func=said, key="even", bind="query-params", width=260)
+        attribute = st.selectbox("Even out", ["age_band", "gender", "age_band x gender"], format_func=said, key="even", bind="query-params")
         names = list(mitigation.MEANS)
         means = tuple(st.multiselect("By", names, names[:2], format_func=mitigation.MEANS.__getitem__, key="means", bind="query-params"))
     try:
@@ -119,8 +120,7 @@ def mend(found: Examination) -> None:
         st.info(access.plain(str(error)))
         return
     st.dataframe(plan.shown(), hide_index=True, height="content" if len(plan.cells) < 25 else 620)
-    for text in plan.notes():
-        st.caption(access.plain(text))
+    st.caption(access.plain(" ".join(plan.notes())))
     with st.expander("The recipe with these targets"):
         st.code(plan.yaml(), language="yaml")
     with st.form("mend"), st.container(horizontal=True, vertical_alignment="bottom"):

@@ -16,7 +16,7 @@ from dashboard.components import loop
 from fercore import audit, bias, curation, evaluation, jobs, people
 from fercore.audit import actions
 from fercore.bias import document, mitigation, saved
-from fercore.bias import examine as examining
+from fercore.bias.examine import unseen
 from fercore.curation import Campaign, adjudication, campaigns, quality, rules
 from fercore.curation import schemes as book
 from fercore.domain import SIDE, Filter, Person, Workspace
@@ -298,7 +298,7 @@ def bias_report(store: Store, run_id: str, by: tuple[str, ...], minimum: int, ag
 @reader(entries=8)
 def bias_frame(store: Store, run_id: str) -> pd.DataFrame:
     """The predictions that a bias report is about."""
-    return examining.unseen(store.workspace, run_id)
+    return unseen(store.workspace, run_id)
 
 
 @reader("reports", "people")

@@ -46,8 +46,6 @@ except FerError as error:
     if access.actor().may(Permission.LABEL):
         st.page_link("app_pages/tag.py", label="Tag faces", icon=":material/sell:")
     st.stop()
-for text in document.warnings(found)[1:]:
-    st.warning(text, icon=":material/warning:")
 st.caption(f"Age and gender are perceived, by people who looked at the faces · {basis(runs[run_id])}")
 st.caption(" ".join(document.basis(found)[1:]))
 bias_views.VIEWS[view](found)

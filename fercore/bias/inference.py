@@ -180,6 +180,7 @@ def parity(found: Grouped) -> list[Parity]:
             bootstrapped(float(point[r][j]), spread[r][:, j], n) if able[j] else _thin(found, at, support[:, j])
             for r, n in (("true", int(counts[:, j].sum())), ("false", faces - int(counts[:, j].sum())), ("odds", faces))))
             for j, c in enumerate(found.classes)]
+        # The largest over classes is drawn as such, so that its interval knows that it was picked.
         largest = [bootstrapped(float(point[r][which].max()), spread[r][:, which].max(axis=1), faces) if which.any()
                    else Estimate(None, None, None, faces, f"no class with n >= {found.minimum} in each group")
                    for r, which in (("parity", np.ones(len(able), bool)), ("true", able), ("false", able), ("odds", able))]

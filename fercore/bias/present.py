@@ -13,6 +13,8 @@ from fercore.bias.slices import said
 from fercore.evaluation.estimate import Estimate
 from fercore.schemes import CLASSES
 
+MICRO = "P, R, F1 (micro)"
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -42,7 +44,7 @@ def texts(found: Examination) -> dict[str, Shown]:
         "table": Shown("Accuracy, precision, recall and F1 by group", pd.DataFrame([{
             "by": said(r.attribute), "group": r.group + " (not averaged)" * (r.kind == "listed"), "faces": r.n, "accuracy": cell(r.accuracy),
             "precision (macro)": cell(r.macro_precision), "recall (macro)": cell(r.macro_recall), "F1 (macro)": cell(r.macro_f1),
-            "P, R, F1 (micro)": cell(r.accuracy), "ECE": cell(r.ece)} for r in found.table.rows]),
+            MICRO: cell(r.accuracy), "ECE": cell(r.ece)} for r in found.table.rows]),
             f"Percent with 95 % intervals. Micro precision, recall and F1 equal accuracy. {least} An average is the unweighted mean over the groups "
             "that are shown, the overall one over those of all perceived attributes; untagged faces are in neither."),
         "tests": Shown("Is there any difference between the groups?", pd.DataFrame([{
@@ -57,7 +59,7 @@ def texts(found: Examination) -> dict[str, Shown]:
             "Differences of accuracy in points with plain 95 % intervals; p values corrected over all pairs of this table. Crossed attributes "
             "have too many pairs to test."),
         "parity": Shown("One class against the rest", pd.DataFrame([{
-            "by": said(r.attribute), "class": _class(r.class_id) or "Largest", "faces": r.parity.n,
+            "by": said(r.attribute), "class": _class(r.class_id) or "Largest", "faces": r.parity.n, "of the class": r.true_positive.n,
             "demographic parity": points(r.parity), "true positive rate": points(r.true_positive), "false positive rate": points(r.false_positive),
             "equalised odds": points(r.odds)} for r in found.parity]),
             "Largest difference between the groups, in points, with 95 % bootstrap intervals by duplicate group. A largest difference is never "
