@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from fercore import jobs
+from fercore import cli, jobs
 from fercore.domain import Person, Role, Workspace
 from fercore.errors import BadInput, Conflict, NotAllowed, NotFound
 from fercore.training import queue, rundir
@@ -153,7 +153,7 @@ def in_another_process(workspace: Workspace, code: str) -> subprocess.Popen[byte
     return subprocess.Popen([sys.executable, "-c", before + code, str(workspace.runs)])
 
 
-def test_one_device_trains_one_run_at_a_time_and_waiting_runs_are_no_processes(workspace: Workspace) -> None:
+def test_one_device_trains_one_run_at_a_time_and_waiting_runs_are_no_processes(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     first = jobs.start(workspace, LONG, LEAD)
     waiting = [jobs.start(workspace, short(seed), LEAD) for seed in range(3)]
     until(lambda: read_metrics(workspace.runs / first), "the first run trains")
@@ -171,6 +171,8 @@ def test_one_device_trains_one_run_at_a_time_and_waiting_runs_are_no_processes(w
     with pytest.raises(Conflict, match="cancelled"):
         jobs.cancel(workspace, waiting[1], LEAD)
     assert [jobs.place_in_queue(workspace, r) for r in waiting] == [1, 0, 2]
+    cli.app(["runs", "--workspace", str(workspace.root), "--json"], standalone_mode=False)
+    assert {row["run"]: row["place"] for row in json.loads(capsys.readouterr().out)} == {first: None, waiting[0]: 1, waiting[1]: None, waiting[2]: 2}
     pid = jobs.status(workspace, first).pid
     assert pid
     os.kill(pid, signal.SIGTERM)  # a polite kill is a cancel
