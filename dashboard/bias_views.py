@@ -1,5 +1,6 @@
 """The views of the Bias page: an examination as tables, what is missing, a plan to mend it, and the report with its signatures."""
 
+import json
 from collections.abc import Callable
 
 import streamlit as st
@@ -22,7 +23,7 @@ def table(found: Examination, *names: str) -> None:
             st.subheader(shown[name].title)
             rows = shown[name].rows.drop(columns=present.MICRO, errors="ignore")  # equals accuracy, as the caption says
             st.dataframe(rows, hide_index=True, height="content" if len(rows) < 25 else 620,
-                         column_config={"faces": st.column_config.NumberColumn(format="localized"), "group": st.column_config.TextColumn(width=190)})
+                         column_config={"faces": st.column_config.NumberColumn(format="localized"), "group": st.column_config.TextColumn(width=165)})
             st.caption(shown[name].caption)
 
 
@@ -84,7 +85,9 @@ def report(found: Examination) -> None:
     """The report as a file, and who signed it."""
     made = cache.bias_report(*_asked(found))
     sha, person = document.sha256(made), access.actor()
-    st.download_button("Download the report", made, f"bias-{found.scope.run_id}.html", "text/html", type="primary", icon=":material/download:")
+    with st.container(horizontal=True):
+        st.download_button("Download the report", made, f"bias-{found.scope.run_id}.html", "text/html", type="primary", icon=":material/download:")
+        st.download_button("Tables as JSON", json.dumps(found.records(), indent=1), f"bias-{found.scope.run_id}.json", "application/json")
     st.caption(f"One printable HTML file of {len(made) / 1024:,.0f} KB without scripts, faces or references. The same run and options give the same "
                f"bytes. SHA-256 {sha}")
     st.code(document.command(found), language="sh", wrap_lines=True)

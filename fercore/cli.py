@@ -30,6 +30,7 @@ from fercore import audit as auditing
 from fercore import bias as biasing
 from fercore import demo as demonstration
 from fercore.bias import document, mitigation, present
+from fercore.bias.examine import left_out
 from fercore.curation import quality
 from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
@@ -1038,7 +1039,7 @@ def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age, g
     if html:
         document.write(html, report, force=force)
         say(f"{html}: {len(report):,} bytes, SHA-256 {document.sha256(report)}")
-    for path in document.write_tables(csv, found, force=force) if csv else ():
+    for path in document.write_tables(csv, found, left_out(place, run), force=force) if csv else ():
         say(str(path))
     if sign is not None:
         with opened(workspace) as store:

@@ -161,9 +161,9 @@ def write(path: Path, report: bytes, *, force: bool = False) -> None:
     temporary.replace(path)
 
 
-def write_tables(folder: Path, found: Examination, *, force: bool = False) -> list[Path]:
-    """One CSV file a table; shares are 0-1. Raises: Conflict: a file is there, and not `force`."""
-    tables = {folder / f"{found.scope.run_id}-{name}.csv": table for name, table in numbers(found).items()}
+def write_tables(folder: Path, found: Examination, left_out: pd.DataFrame, *, force: bool = False) -> list[Path]:
+    """One CSV file a table, and one of the tagged faces that are in no test; shares are 0-1. Raises: Conflict: a file is there, and not `force`."""
+    tables = {folder / f"{found.scope.run_id}-{name}.csv": table for name, table in (numbers(found) | {"left_out": left_out}).items()}
     if (there := [p for p in tables if p.exists()]) and not force:
         raise Conflict("The file is there already", str(there[0]), "Name another folder, or replace it with --force")
     for path, table in tables.items():

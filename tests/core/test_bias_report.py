@@ -242,14 +242,15 @@ def test_files_are_not_overwritten(demo, tmp_path: Path):
     assert path.read_bytes() == b"one"
     document.write(path, b"two", force=True)
     assert path.read_bytes() == b"two"
-    written = document.write_tables(tmp_path / "csv", found)
+    written = document.write_tables(tmp_path / "csv", found, left_out(place, run))
     names = {p.name.removeprefix(f"{run}-").removesuffix(".csv") for p in written}
-    assert names == {"table", "gaps", "tests", "contrasts", "parity", "association", "representation", "power"}
+    assert names == {"table", "gaps", "tests", "contrasts", "parity", "association", "representation", "power", "left_out"}
+    assert len(pd.read_csv(tmp_path / "csv" / f"{run}-left_out.csv")) == sum(found.scope.tags_left_out.values())
     table = pd.read_csv(tmp_path / "csv" / f"{run}-table.csv")
     male = table[table["group"] == "Male"].iloc[0]
     assert male["accuracy"] == pytest.approx(next(r.accuracy.value for r in found.table.rows if r.value == "male")) == male["micro_f1"]
     with pytest.raises(Conflict):
-        document.write_tables(tmp_path / "csv", found)
+        document.write_tables(tmp_path / "csv", found, left_out(place, run))
 
 
 def test_a_campaign_tags_what_is_missing(own):
