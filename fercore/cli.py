@@ -1028,6 +1028,7 @@ def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age, g
          tags: Annotated[str | None, typer.Option(help="A version whose tags to use, frozen after more faces were tagged.")] = None,
          html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
          csv: Annotated[Path | None, typer.Option(help="Write every table as CSV into this folder.")] = None,
+         faces: Annotated[bool, typer.Option("--faces", help="Show mistakes of the worst groups in the HTML; else no face is shown.")] = False,
          force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
          sign: Annotated[str | None, typer.Option(help="Sign the report as read and accepted, with a note on what was checked.")] = None,
          workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
@@ -1035,7 +1036,7 @@ def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age, g
     place = Workspace(workspace)
     found = biasing.examine(place, run, by.split(","), minimum, against=against, declared=biasing.parse_contrast(contrast) if contrast else None,
                             tags_of=tags)
-    report = document.html(found) if html or sign is not None else b""
+    report = document.html(found, document.worst_faces(place, found, 12) if faces else ()) if html or sign is not None else b""
     if html:
         document.write(html, report, force=force)
         say(f"{html}: {len(report):,} bytes, SHA-256 {document.sha256(report)}")

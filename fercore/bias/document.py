@@ -4,22 +4,28 @@ import hashlib
 import io
 import re
 import shlex
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.resources import files
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pandas as pd
 from uuid_utils import uuid7
 
-from fercore.bias.examine import Examination
-from fercore.bias.present import gap_text, group_names, numbers, p_text, points, texts
+from fercore.bias.examine import Examination, unseen
+from fercore.bias.present import class_name, gap_text, group_names, numbers, p_text, points, texts
 from fercore.bias.report import AVERAGE, OVERALL, BiasRow
-from fercore.bias.slices import SAVED, said
-from fercore.domain import Permission, Person
+from fercore.bias.slices import SAVED, said, slices
+from fercore.domain import Permission, Person, Workspace
 from fercore.errors import BadInput, Conflict
 from fercore.schemes import AGE_BANDS, GENDERS
 from fercore.store import Store, reports
+from fercore.versions import files
 
 LIMITS = (
     "Expression, age and gender are as annotators perceived them in a picture. They are not what a person felt, how old a person was, or who a "
@@ -45,14 +51,43 @@ _COLOURS = {c.class_id: c.colour for c in (*AGE_BANDS.classes, *GENDERS.classes)
 _LEFT = ("by", "group", "groups", "class")  # columns of words
 
 
-def html(found: Examination) -> bytes:
-    """The report in UTF-8. It shows no face."""
+@dataclass(frozen=True)
+class Face:
+    """One mistake in a worst group, for who asks to see faces."""
+
+    group: str
+    label: str
+    predicted: str
+    confidence: float
+    png: str  # data URI
+
+
+def worst_faces(workspace: Workspace, found: Examination, most: int) -> list[Face]:
+    """Up to `most` faces of the worst group of each attribute that the model got wrong, the most confident first."""
+    frame = unseen(workspace, found.scope.run_id, found.by, found.scope.tags_of)
+    rows = files.manifest(workspace, found.scope.version_id)
+    place = {s: i for i, s in enumerate(rows.loc[rows["exclusion"].isna(), "sample_id"])}
+    pixels, out = files.pixels_of(workspace, found.scope.version_id), []
+    masks = {(s.attribute, s.value): s for s in slices(frame, found.by)}
+    for gap in found.table.gaps:
+        if gap.lowest:
+            worst = masks[gap.attribute, gap.lowest]
+            wrong = frame[worst.mask & ~frame["correct"].to_numpy(dtype=bool)].sort_values(["confidence", "sample_id"], ascending=[False, True])
+            for row in wrong.head(most).itertuples():
+                png = cv2.imencode(".png", np.asarray(pixels[place[row.sample_id]]))[1].tobytes()
+                out.append(Face(worst.name, class_name(str(row.label)), class_name(str(row.predicted)), float(str(row.confidence)),
+                                "data:image/png;base64," + b64encode(png).decode()))
+    return out
+
+
+def html(found: Examination, faces: Sequence[Face] = ()) -> bytes:
+    """The report in UTF-8. It shows no other faces than `faces`."""
     from jinja2 import Environment, select_autoescape
     from markupsafe import Markup
 
     shown = texts(found)
     template = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True).from_string(
-        (files("fercore.bias") / "templates" / "report.html").read_text(encoding="utf-8"))
+        (resources("fercore.bias") / "templates" / "report.html").read_text(encoding="utf-8"))
     scope = found.scope
     plots = {shown["table"].title: Markup(_picture(found))}  # noqa: S704 - drawn here; matplotlib escapes its texts
     hashes = {"version (manifest SHA-256)": scope.manifest_sha256, "predictions (SHA-256)": scope.predictions_sha256, "fercore": version("fercore")}
@@ -61,8 +96,8 @@ def html(found: Examination) -> bytes:
                    "its predictions (SHA-256)": found.against.predictions_sha256}
     hashes |= {f"saved filter {name} (SHA-256 of its members)": sha for name, sha in scope.saved.items()}
     return template.render(
-        scope=scope, tables=list(shown.values()), plots=plots, short=in_short(found), basis=basis(found), warnings=warnings(found),
-        method=METHOD, limits=LIMITS, hashes=hashes, command=command(found), strong=(AVERAGE, OVERALL, "Largest", "All"),
+        faces=faces, scope=scope, tables=list(shown.values()), plots=plots, short=in_short(found), basis=basis(found), warnings=warnings(found),
+        method=METHOD, limits=LIMITS, hashes=hashes, command=command(found, len(faces) > 0), strong=(AVERAGE, OVERALL, "Largest", "All"),
         left=_LEFT).encode()
 
 
@@ -114,14 +149,14 @@ def warnings(found: Examination) -> list[str]:
             * (s.protocol == "leaky"))
 
 
-def command(found: Examination) -> str:
+def command(found: Examination, faces: bool = False) -> str:
     """The command that gives the report again."""
     declared = next((c for c in found.contrasts if c.declared), None)
     parts = ["fercore", "bias", found.scope.run_id, "--by", ",".join(found.by), "--minimum", str(found.minimum)]
     parts += ["--against", found.against.run_id] if found.against else []
     parts += ["--tags", found.scope.tags_of] if found.scope.tags_of != found.scope.version_id else []
     parts += ["--contrast", f"{declared.attribute}:{declared.first},{declared.second}"] if declared else []
-    return shlex.join([*parts, "--html", "report.html"])
+    return shlex.join([*parts, *["--faces"] * faces, "--html", "report.html"])
 
 
 def sha256(report: bytes) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from fercore import jobs
 from fercore.bias.examine import pair
 from fercore.bias.inference import adjusted
-from fercore.bias.present import p_text, points
+from fercore.bias.present import class_name, p_text, points
 from fercore.bias.report import MINIMUM
 from fercore.bias.slices import CROSS, TAGS, Slice, full, said, slices
 from fercore.domain import Person, Workspace, slug
@@ -62,7 +62,7 @@ class Plan:
     cells: list[PlanCell]
 
     def shown(self) -> pd.DataFrame:
-        return pd.DataFrame([{"group": c.group, "class": c.class_id, "in training": c.here, "wanted": c.wanted, "available": c.available,
+        return pd.DataFrame([{"group": c.group, "class": class_name(c.class_id), "in training": c.here, "wanted": c.wanted, "available": c.available,
                               "added": c.added, "left out": c.removed, "weight": "" if c.weight == 1 else f"{c.weight:.2f}", "missing": c.missing}
                              for c in self.cells])
 
@@ -187,7 +187,7 @@ def launch(workspace: Workspace, actor: Person, plan: Plan, built: str, seeds: S
 
 
 def studies(workspace: Workspace, run_id: str) -> list[str]:
-    """Names of mitigation studies whose baseline is the version of this run, newest first."""
+    """Names of mitigation studies of the version of this run, newest first."""
     version_id = _config(workspace, run_id).version_id
     found = [r.config for r in list_runs(workspace.runs) if r.config and r.config.study.startswith("mitigation-")]
     return list(dict.fromkeys(c.study for c in found if c.version_id == version_id))

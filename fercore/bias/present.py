@@ -59,7 +59,7 @@ def texts(found: Examination) -> dict[str, Shown]:
             "Differences of accuracy in points with plain 95 % intervals; p values corrected over all pairs of this table. Crossed attributes "
             "have too many pairs to test."),
         "parity": Shown("One class against the rest", pd.DataFrame([{
-            "by": said(r.attribute), "class": _class(r.class_id) or "Largest", "faces": r.parity.n, "of the class": r.true_positive.n,
+            "by": said(r.attribute), "class": class_name(r.class_id) or "Largest", "faces": r.parity.n, "of the class": r.true_positive.n,
             "demographic parity": points(r.parity), "true positive rate": points(r.true_positive), "false positive rate": points(r.false_positive),
             "equalised odds": points(r.odds)} for r in found.parity]),
             "Largest difference between the groups, in points, with 95 % bootstrap intervals by duplicate group. A largest difference is never "
@@ -68,7 +68,7 @@ def texts(found: Examination) -> dict[str, Shown]:
             "by": said(a.attribute), "faces": a.n, "Cramér's V": a.cramers_v.number().partition(", n =")[0]} for a in found.association]),
             "Corrected for bias. 0: labels are spread alike over the groups; 1: the group tells the label. Distinct tagged faces of all splits."),
         "representation": Shown("Who is in the version?", pd.DataFrame([{
-            "by": said(a.attribute), "group": c.group, "class": _class(c.class_id), "faces": c.n,
+            "by": said(a.attribute), "group": c.group, "class": class_name(c.class_id), "faces": c.n,
             "of the group": cell(c.of_group), "of the class": cell(c.of_class), "NPMI": c.npmi.note or c.npmi.number().partition(", n =")[0]}
             for a in found.association for c in a.cells]),
             "Normalised pointwise mutual information: above 0 where group and class occur together more often than by chance, -1 to 1."),
@@ -101,7 +101,7 @@ def _change(change: BeforeAfter, found: Examination) -> dict[str, Shown]:
             "The pair was picked for its size, so part of a shrinkage is regression to the mean.")}
 
 
-def _class(class_id: str) -> str:
+def class_name(class_id: str) -> str:
     return CLASSES[class_id].name if class_id in CLASSES else class_id
 
 

@@ -201,6 +201,21 @@ def test_the_report_is_static_and_the_same_each_time(demo):
         assert said in text, said
 
 
+def test_faces_are_shown_only_when_asked(demo):
+    place, run, _ = demo
+    found = examine(place, run)
+    asked = document.worst_faces(place, found, 3)
+    frame = unseen(place, run).set_index("sample_id")
+    for gap in found.table.gaps:
+        worst = next(r for r in found.table.rows if (r.attribute, r.value) == (gap.attribute, gap.lowest))
+        part = frame[(frame[gap.attribute] == gap.lowest) & ~frame["correct"]]
+        mine = [f.confidence for f in asked if f.group == worst.group]
+        assert mine == pytest.approx(part["confidence"].nlargest(3).tolist())
+    report, plain = document.html(found, asked).decode(), document.html(found).decode()
+    assert report.count("<img ") == len(asked) > 0 and "--faces" in report and "<img" not in plain and "data:image" not in plain
+    assert report == document.html(found, document.worst_faces(place, found, 3)).decode()
+
+
 def test_texts_of_people_are_escaped(own):
     place, run, _ = own
     version = json.loads((place.runs / run / "config.json").read_text())["version_id"]
