@@ -11,12 +11,12 @@ import pandas as pd
 from fercore import jobs
 from fercore.bias.examine import pair
 from fercore.bias.inference import adjusted
-from fercore.bias.present import class_name, p_text, points
+from fercore.bias.present import cell, class_name, p_text, points
 from fercore.bias.report import MINIMUM
 from fercore.bias.slices import CROSS, TAGS, Slice, full, said, slices
 from fercore.domain import Person, Workspace, slug
 from fercore.errors import BadInput, FerError
-from fercore.evaluation.estimate import Estimate, Floats, Ints, codes, design_effect, masked
+from fercore.evaluation.estimate import Estimate, Floats, Ints, codes, design_effect, masked, wilson
 from fercore.store import Store
 from fercore.store import sources as source_table
 from fercore.training.config import IDENTITY, RunConfig
@@ -83,13 +83,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class GroupOutcome:
-    """Accuracy of one group, averaged over the seeds. change: its interval is over faces; sd: of the change over seeds, None for one."""
+    """Accuracy of one group, averaged over the seeds; intervals are over faces. sd: of the change over seeds, None for one seed."""
 
     attribute: str
     group: str
     n: int
-    before: float | None
-    after: float | None
+    before: Estimate
+    after: Estimate
     change: Estimate
     sd: float | None
     p_value: float | None
@@ -228,8 +228,8 @@ def outcome(workspace: Workspace, study: str, by: Sequence[str] = ("age_band", "
 
 def outcome_shown(found: Outcome) -> tuple[pd.DataFrame, str]:
     """(table as text, caption)."""
-    table = pd.DataFrame([{"by": said(r.attribute), "group": r.group, "faces": r.n, "before": "" if r.before is None else f"{100 * r.before:.1f} %",
-                           "after": "" if r.after is None else f"{100 * r.after:.1f} %", "change": points(r.change),
+    table = pd.DataFrame([{"by": said(r.attribute), "group": r.group, "faces": r.n, "before": cell(r.before),
+                           "after": cell(r.after), "change": points(r.change),
                            "sd over seeds": "" if r.sd is None else f"{100 * r.sd:.1f}", "p": p_text(r.p_value), "p (Holm)": p_text(r.p_holm)}
                           for r in found.rows])
     total = found.rows[0].change
@@ -241,15 +241,17 @@ def outcome_shown(found: Outcome) -> tuple[pd.DataFrame, str]:
 
 def _change(s: Slice, old: Floats, new: Floats, unit: Ints, minimum: int) -> GroupOutcome:
     if s.n < max(1, minimum):
-        return GroupOutcome(s.attribute, s.name, s.n, None, None, masked(s.n, minimum), None, None)
-    before, after = old[:, s.mask], new[:, s.mask]
+        small = masked(s.n, minimum)
+        return GroupOutcome(s.attribute, s.name, s.n, small, small, small, None, None)
+    before, after, place = old[:, s.mask], new[:, s.mask], np.unique(unit[s.mask], return_inverse=True)[1]
     moved = (after - before).mean(axis=0)
-    effect = design_effect(moved, np.unique(unit[s.mask], return_inverse=True)[1])
+    effect = design_effect(moved, place)
     mean, error = float(moved.mean()), float(moved.std(ddof=1) * np.sqrt(effect / s.n)) if s.n > 1 else 0.0
     change = Estimate(mean, mean - 1.959964 * error, mean + 1.959964 * error, s.n)
     p = 2 * NormalDist().cdf(-abs(mean) / error) if error else 1.0
     by_seed = (after - before).mean(axis=1)
-    return GroupOutcome(s.attribute, s.name, s.n, float(before.mean()), float(after.mean()), change,
+    first, second = (Estimate(float(x.mean()), *wilson(float(x.mean()), s.n / design_effect(x.mean(axis=0), place)), s.n) for x in (before, after))
+    return GroupOutcome(s.attribute, s.name, s.n, first, second, change,
                         float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None, p)
 
 

@@ -13,7 +13,7 @@ from fercore.bias.slices import CROSS, TAGS
 from fercore.curation import campaigns
 from fercore.domain import Permission, Person
 from fercore.errors import BadInput
-from fercore.evaluation.estimate import design_effect
+from fercore.evaluation.estimate import Estimate, design_effect, masked, proportion
 from fercore.schemes import AGE_BANDS, GENDERS
 from fercore.store import Store
 
@@ -25,8 +25,9 @@ class Need:
     """What one group lacks.
 
     Attributes:
-        n: tagged faces here. reference: accuracy of the attribute's other groups together. needed: faces of this group, and as many others, for
-            80 % power at the two-sided 5 % level to see it GAP below the reference; more: how many of them are missing.
+        n: tagged faces here. reference: accuracy of the attribute's other groups together; where they are too few, that alone is said.
+        needed: faces of this group, and as many others, for 80 % power at the two-sided 5 % level to see it GAP below the reference; more: how
+            many of them are missing.
         untagged: predicted faces without a tag of this attribute. to_tag: how many of them must be tagged to find `more`, at the share this
             group has among the tagged; None where it has none yet. detectable: the gap that n can show now; None where even 100 points cannot.
     """
@@ -35,13 +36,12 @@ class Need:
     value: str
     group: str
     n: int
-    reference: float | None
+    reference: Estimate
     needed: int | None
     more: int | None
     untagged: int
     to_tag: int | None
     detectable: float | None
-    note: str = ""
 
 
 def faces_needed(reference: float, gap: float = GAP, power: float = POWER, level: float = LEVEL) -> int:
@@ -73,15 +73,16 @@ def needs(found: Grouped, gap: float = GAP) -> list[Need]:
             others = np.any([m.mask for m in members if m is not s], axis=0)
             about = (attribute, s.value, s.name, s.n)
             if others.sum() < max(1, found.minimum):
-                out.append(Need(*about, None, None, None, untagged, None, None, f"the other groups have n = {others.sum():,} < {found.minimum}"))
+                out.append(Need(*about, masked(int(others.sum()), found.minimum), None, None, untagged, None, None))
                 continue
             correct, unit = found.frame["correct"].to_numpy(dtype=bool), found.frame["duplicate_group"].to_numpy(np.int64)
-            reference = float(correct[others].mean())
-            effect = design_effect(correct[others], np.unique(unit[others], return_inverse=True)[1])
-            needed = ceil(faces_needed(reference, gap) * effect)
+            place = np.unique(unit[others], return_inverse=True)[1]
+            reference, effect = proportion(correct[others], place), design_effect(correct[others], place)
+            share = float(reference.value or 0)
+            needed = ceil(faces_needed(share, gap) * effect)
             more = max(0, needed - s.n)
             out.append(Need(*about, reference, needed, more, untagged, ceil(more * tagged / s.n) if s.n else None if more else 0,
-                            detectable(reference, s.n / effect, others.sum() / effect) if s.n > 1 else None))
+                            detectable(share, s.n / effect, others.sum() / effect) if s.n > 1 else None))
     return out
 
 

@@ -73,7 +73,7 @@ def texts(found: Examination) -> dict[str, Shown]:
             for a in found.association for c in a.cells]),
             "Normalised pointwise mutual information: above 0 where group and class occur together more often than by chance, -1 to 1."),
         "power": Shown("How many tagged faces are missing?", pd.DataFrame([{
-            "by": said(n.attribute), "group": n.group, "faces": n.n, "accuracy of the others": n.note or f"{100 * (n.reference or 0):.1f} %",
+            "by": said(n.attribute), "group": n.group, "faces": n.n, "accuracy of the others": cell(n.reference),
             "needed": "" if n.needed is None else f"{n.needed:,}", "missing": "" if n.more is None else f"{n.more:,}",
             "untagged": n.untagged, "to tag": "" if n.to_tag is None else f"{n.to_tag:,}",
             "gap that shows now": "" if n.detectable is None else f"{100 * n.detectable:.1f} points"} for n in found.needs]),

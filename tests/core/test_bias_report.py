@@ -351,8 +351,9 @@ def test_the_outcome_of_a_study_is_on_faces_of_neither_training(own):
     found = mitigation.outcome(place, "mitigation-after-v1", minimum=5)
     everyone = found.rows[0]
     assert found.seeds == (0, 1) and found.after_version == after != found.before_version
-    assert (everyone.n, everyone.after) == (n, 1.0) and everyone.change.value == pytest.approx(np.mean([1 - r.mean() for r in right.values()]))
+    assert (everyone.n, everyone.after.value) == (n, 1.0) and everyone.change.value == pytest.approx(np.mean([1 - r.mean() for r in right.values()]))
     assert everyone.sd == pytest.approx(np.std([right[0].mean(), right[1].mean()], ddof=1)) and everyone.p_value < 0.001
+    assert everyone.before.value == pytest.approx(np.mean(list(right.values()))) and everyone.before.low < everyone.before.value < everyone.before.high
     assert everyone.change.low < everyone.change.value < everyone.change.high
     male = next(r for r in found.rows if r.group == "Male")
     assert male.n == (unseen(place, run)["gender"] == "male").sum() and male.p_holm >= male.p_value
