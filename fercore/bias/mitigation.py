@@ -127,8 +127,9 @@ def propose(store: Store, actor: Person, run_id: str, attribute: str = "age_band
     version_id = _config(store.workspace, run_id).version_id
     card = files.card(store.workspace, version_id)
     rows, classes = files.manifest(store.workspace, version_id), list(card["classes"])
-    here = sorted(rows.loc[rows["exclusion"].isna(), "source_id"].unique())
-    recipe = restated(card["recipe"]).model_copy(update={"sources": tuple(here)})  # what was imported since comes in as a candidate only
+    recipe = restated(card["recipe"])
+    here = recipe.sources or tuple(sorted(rows["source_id"].unique()))  # of all sources those of then: what came since is a candidate
+    recipe = recipe.model_copy(update={"sources": here})
     train = rows[rows["exclusion"].isna() & (rows["split"] == "train")].reset_index(drop=True)
     groups = [s for s in slices(train, [attribute]) if not s.listed_only]
     counts = np.array([[int((s.mask & (train["label"] == c)).sum()) for c in classes] for s in groups])
@@ -142,7 +143,8 @@ def propose(store: Store, actor: Person, run_id: str, attribute: str = "age_band
     available = np.zeros_like(counts)
     if spare:
         asked = tuple(Target(where=w, classes=(c,), at_least=_ALL, candidates=Candidates(sources=spare)) for w in wheres for c in classes)
-        funnel = {s.name: len(s.samples) for s in make(recipe.model_copy(update={"targets": asked}), read).funnel if s.name.startswith("added to ")}
+        funnel = {s.name: len(s.samples) for s in make(recipe.model_copy(update={"targets": (*recipe.targets, *asked)}), read).funnel
+                  if s.name.startswith("added to ")}
         available = np.array([[funnel.get(f"added to {t.named(t.classes[0])}", 0) for t in asked[i * len(classes):(i + 1) * len(classes)]]
                               for i in range(len(groups))])
     targets, cells = list[Target](), list[PlanCell]()

@@ -320,6 +320,10 @@ def test_a_plan_evens_out_training_with_candidates_weights_and_caps(own):
                 assert inside["weight"].sum() == pytest.approx(round(len(inside) * cell.weight), abs=0.01)
         assert set(new.loc[new["split"] == "test", "sample_id"]) == set(
             files.manifest(place, base).loc[lambda d: d["exclusion"].isna() & (d["split"] == "test"), "sample_id"])
+        copied(place, run, "on-even", version_id=built, manifest_sha256=files.card(place, built)["manifest_sha256"])
+        again = mitigation.propose(store, LEAD, "on-even", "age", ("rows",))  # candidates that are in already do not count twice
+        assert again.recipe.sources == ("demo",) and [c.here for c in again.cells] == [c.here + c.added - c.removed for c in plan.cells]
+        assert sum(c.available for c in again.cells) == sum(c.available - c.added for c in plan.cells)
         for means, text in (((), "changes nothing"), (("magic",), "'magic'")):
             with pytest.raises(BadInput, match=text):
                 mitigation.build(store, LEAD, mitigation.propose(store, LEAD, "on-base", "age", means), "none")

@@ -219,7 +219,7 @@ def test_published_fold_averages_are_reproduced(name):
 
 
 def test_published_tables_ship_with_the_product():
-    assert published_names() == ["s0_bias_after", "s0_bias_before", "s0_kfold_after", "s0_kfold_before", "s0_test"]
+    assert published_names() == ["s0_bias_after", "s0_bias_before", "s0_kfold_after", "s0_kfold_before", "s0_test", "s1_bias_after", "s1_bias_before"]
     assert published("s0_test")["accuracy"].tolist() == [53.85, 58.46, 58.80]
     with pytest.raises(NotFound, match="s0_bias_before"):
         published("../errors")
