@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import asin, ceil, sin, sqrt
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -46,20 +47,18 @@ class Need:
 
 def faces_needed(reference: float, gap: float = GAP, power: float = POWER, level: float = LEVEL) -> int:
     """Faces in each of two groups for a test of `reference` against `reference - gap` (Cohen 1988, 6.2: normal test of arcsines)."""
-    from statsmodels.stats.power import NormalIndPower
-    from statsmodels.stats.proportion import proportion_effectsize
-
-    effect = proportion_effectsize(reference, max(reference - gap, 0))
-    return ceil(float(NormalIndPower().solve_power(effect, alpha=level, power=power)))
+    effect = 2 * (asin(sqrt(reference)) - asin(sqrt(max(reference - gap, 0))))
+    return ceil(2 * (_z(power, level) / effect) ** 2)
 
 
 def detectable(reference: float, n: float, others: float, power: float = POWER, level: float = LEVEL) -> float | None:
     """The smallest gap below `reference` that n faces show against `others`; None where even an accuracy of 0 would not be seen."""
-    from statsmodels.stats.power import NormalIndPower
+    angle = asin(sqrt(reference)) - _z(power, level) * sqrt(1 / n + 1 / others) / 2
+    return reference - sin(angle) ** 2 if angle > 0 else None
 
-    effect = NormalIndPower().solve_power(nobs1=n, ratio=others / n, alpha=level, power=power)
-    angle = np.arcsin(np.sqrt(reference)) - effect / 2
-    return float(reference - np.sin(angle) ** 2) if angle > 0 else None
+
+def _z(power: float, level: float) -> float:
+    return NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(power)
 
 
 def needs(found: Grouped, gap: float = GAP) -> list[Need]:

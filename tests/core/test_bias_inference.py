@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, hypergeom
 from sklearn.metrics import accuracy_score, f1_score
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import power_proportions_2indep
+from statsmodels.stats.power import NormalIndPower
+from statsmodels.stats.proportion import power_proportions_2indep, proportion_effectsize
 
 from fercore.bias import bias_table
 from fercore.bias.association import association, cramers_v, npmi
@@ -196,6 +197,9 @@ def test_faces_needed_are_those_of_the_notes_and_give_the_power():
     assert [faces_needed(a, a - b) for a, b in ((0.77, 0.71), (0.754, 0.571), (0.70, 0.65), (0.73, 0.70))] == [837, 104, 1376, 3553]
     for reference in (0.6, 0.8, 0.9):
         n = faces_needed(reference)
+        assert n == np.ceil(NormalIndPower().solve_power(proportion_effectsize(reference, reference - 0.05), alpha=0.05, power=0.8))
+        effect = NormalIndPower().solve_power(nobs1=50, ratio=8, alpha=0.05, power=0.8)
+        assert proportion_effectsize(reference, reference - detectable(reference, 50, 400)) == pytest.approx(effect, rel=1e-4)
         assert power_proportions_2indep(-0.05, reference, n).power == pytest.approx(0.8, abs=0.02)
         assert detectable(reference, n, n) == pytest.approx(0.05, abs=0.0005)
     assert detectable(0.5, 3, 3) is None
