@@ -75,7 +75,7 @@ def texts(found: Examination) -> dict[str, Shown]:
         "power": Shown("How many tagged faces are missing?", pd.DataFrame([{
             "by": said(n.attribute), "group": n.group, "faces": n.n, "accuracy of the others": cell(n.reference),
             "needed": "" if n.needed is None else f"{n.needed:,}", "missing": "" if n.more is None else f"{n.more:,}",
-            "untagged": n.untagged, "to tag": "" if n.to_tag is None else f"{n.to_tag:,}",
+            "untagged": f"{n.untagged:,}", "to tag": "" if n.to_tag is None else f"{n.to_tag:,}",
             "gap that shows now": "" if n.detectable is None else f"{100 * n.detectable:.1f} points"} for n in found.needs]),
             "For 80 % power at the 5 % level to see a gap of 5 points below the other groups, with as many faces of those. \"To tag\" assumes "
             "that the group is as frequent among the untagged as among the tagged.")}
