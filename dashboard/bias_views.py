@@ -71,8 +71,8 @@ def missing(found: Examination) -> None:
         need = lacking[at]
         images = power.candidates(cache.bias_frame(found.scope.run_id), need.attribute, need.to_tag)
         asked = st.button(f"Have {charts.many(len(images))} tagged", type="primary", icon=":material/sell:", disabled=not person.may(Permission.PLAN))
-    st.caption(f"Opens a tagging campaign over untagged faces of these predictions, at most {campaigns.HAND_PICKED:,}, in random order. When they are "
-               "tagged, freeze the version again and choose it under \"Tags of\": the run need not be trained anew.")
+    st.caption(f"Opens a tagging campaign over untagged faces of these predictions, at most {campaigns.HAND_PICKED:,}, in random order. When "
+               "they are tagged, freeze the version again and choose it under \"Tags of\": the run need not be trained anew.")
     if asked:
         try:
             name = power.open_campaign(cache.store(), person, found.scope.run_id, need, images)
