@@ -15,6 +15,8 @@ import streamlit as st
 from dashboard.components import loop
 from fercore import audit, bias, curation, evaluation, jobs, people
 from fercore.audit import actions
+from fercore.bias import document, mitigation, saved
+from fercore.bias.examine import unseen
 from fercore.curation import Campaign, adjudication, campaigns, quality, rules
 from fercore.curation import schemes as book
 from fercore.domain import SIDE, Filter, Person, Workspace
@@ -349,15 +351,37 @@ def studied(name: str) -> tuple[evaluation.Study, evaluation.Noise]:
 
 
 @reader(entries=16)
-def bias_of(store: Store, run_id: str, by: tuple[str, ...], minimum: int) -> bias.BiasTable:
-    frame = predictions(run_id)
-    return bias.bias_table(frame, evaluation.classes_of(frame), by, minimum)
+def examined(store: Store, run_id: str, by: tuple[str, ...], minimum: int, against: str | None, contrast: tuple[str, str, str] | None,
+             tags_of: str | None) -> bias.Examination:
+    return bias.examine(store.workspace, run_id, by, minimum, against=against, declared=contrast, tags_of=tags_of)
 
 
-@reader(entries=16)
-def bias_change(store: Store, before: str, after: str, by: tuple[str, ...], minimum: int) -> bias.BeforeAfter:
-    frame = predictions(before)
-    return bias.before_after(frame, predictions(after), evaluation.classes_of(frame), by, minimum)
+@reader(entries=8)
+def bias_report(store: Store, run_id: str, by: tuple[str, ...], minimum: int, against: str | None, contrast: tuple[str, str, str] | None,
+                tags_of: str | None) -> bytes:
+    """The HTML of what `examined` gives for the same arguments."""
+    return document.html(examined(run_id, by, minimum, against, contrast, tags_of))
+
+
+@reader(entries=8)
+def bias_frame(store: Store, run_id: str) -> pd.DataFrame:
+    """The predictions that a bias report is about."""
+    return unseen(store.workspace, run_id)
+
+
+@reader("reports", "people")
+def bias_signatures(store: Store, sha256: str) -> pd.DataFrame:
+    return document.signatures(store, sha256)
+
+
+@reader("samples", "labels", "findings", "versions", entries=16)
+def mitigation_plan(store: Store, person: Person, run_id: str, attribute: str, means: tuple[str, ...]) -> mitigation.Plan:
+    return mitigation.propose(store, person, run_id, attribute, means)
+
+
+@reader("filters")
+def saved_filters(store: Store) -> list[str]:
+    return list(saved.saved(store.workspace))
 
 
 @reader("schemes")

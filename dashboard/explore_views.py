@@ -11,6 +11,7 @@ import streamlit as st
 
 from dashboard import access, cache, charts, faces
 from dashboard.components.face_grid import Tile, face_grid
+from fercore.bias import saved
 from fercore.domain import SIDE, Filter, Order, Permission, Person
 from fercore.errors import FerError
 
@@ -260,6 +261,20 @@ def funnel(person: Person, chosen: Filter) -> None:
         if mark:
             _opened(rows if mark[0] == "rows in" else rows[rows["exclusion"] == mark[0]], mark[0])
     st.caption("The recipe goes over all rows; those that match the filter are counted, each under the first step that takes it out.")
+
+
+def save_popover(person: Person, chosen: Filter) -> None:
+    """Keeps the faces that match under a name, as a group of the Bias page."""
+    with st.popover("Save as a group", icon=":material/bookmark_add:"):
+        name = st.text_input("Name", max_chars=40, key="save-filter")
+        st.caption("The faces that match now; the Bias page can then compare them with all others.")
+        if st.button("Save", type="primary"):
+            try:
+                made = saved.save(cache.store(), person, name, chosen)
+            except FerError as error:
+                st.error(access.plain(str(error)))
+            else:
+                st.success(f"{made.name}: {len(made.sample_ids):,} faces")
 
 
 VIEWS: dict[str, Callable[[Person, Filter], None]] = {

@@ -29,6 +29,8 @@ from fercore import accounts, evaluation, ingest, jobs, people, schemes, version
 from fercore import audit as auditing
 from fercore import bias as biasing
 from fercore import demo as demonstration
+from fercore.bias import document, mitigation, present
+from fercore.bias.examine import left_out
 from fercore.curation import quality
 from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
@@ -1112,30 +1114,76 @@ def published(name: Annotated[str | None, typer.Argument(help="Without one, all 
 
 
 @app.command()
-def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age_band, gender, 'age_band x gender'.")] = "age_band,gender",
+def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age, gender, class, source, brightness, 'filter: NAME', or two as "
+                                                        "'age x gender'.")] = "age_band,gender",
          against: Annotated[str | None, typer.Option(help="An earlier run, compared on the same faces.")] = None,
-         minimum: Annotated[int, typer.Option(help="Cells with fewer faces are masked.")] = biasing.MINIMUM,
-         workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Accuracy, precision, recall and F1 by perceived group, with support, intervals and averages."""
+         minimum: Annotated[int, typer.Option(min=1, help="Cells with fewer faces are masked.")] = biasing.MINIMUM,
+         contrast: Annotated[str | None, typer.Option(help="ATTRIBUTE:GROUP,GROUP, chosen before looking; tested alone.")] = None,
+         tags: Annotated[str | None, typer.Option(help="A version whose tags to use, frozen after more faces were tagged.")] = None,
+         html: Annotated[Path | None, typer.Option(help="Write the report as one HTML file.")] = None,
+         csv: Annotated[Path | None, typer.Option(help="Write every table as CSV into this folder.")] = None,
+         faces: Annotated[bool, typer.Option("--faces", help="Show mistakes of the worst groups in the HTML; else no face is shown.")] = False,
+         force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+         sign: Annotated[str | None, typer.Option(help="Sign the report as read and accepted, with a note on what was checked.")] = None,
+         workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """How accuracy, precision, recall and F1 differ between perceived groups: tests, parity, association, power; as text, JSON, CSV or HTML."""
     place = Workspace(workspace)
-    frame = evaluation.predictions(place, run)
-    classes, groups = evaluation.classes_of(frame), [g.strip() for g in by.split(",")]
-    if against:
-        change = biasing.before_after(evaluation.predictions(place, against), frame, classes, groups, minimum)
-        if as_json:
-            show(change, True)
-            return
-        show(pd.DataFrame([{"by": r.attribute, "group": r.group, "n": r.n, "before": r.before.percent(), "after": r.after.percent(),
-                            "change": r.difference.points(), "McNemar p": r.p_value} for r in change.rows]), False)
-        return
-    table = biasing.bias_table(frame, classes, groups, minimum)
+    found = biasing.examine(place, run, by.split(","), minimum, against=against, declared=biasing.parse_contrast(contrast) if contrast else None,
+                            tags_of=tags)
+    report = document.html(found, document.worst_faces(place, found, 12) if faces else ()) if html or sign is not None else b""
+    if html:
+        document.write(html, report, force=force)
+        say(f"{html}: {len(report):,} bytes, SHA-256 {document.sha256(report)}")
+    for path in document.write_tables(csv, found, left_out(place, run), force=force) if csv else ():
+        say(str(path))
+    if sign is not None:
+        with opened(workspace) as store:
+            who = actor(store, person)
+            say(f"signed {document.sign(store, who, found, report, sign)} as {who.name}, {who.authentication}")
     if as_json:
-        show(table, True)
+        show(found, True)
         return
-    show(pd.DataFrame([{"by": r.attribute, "group": r.group, "accuracy": r.accuracy.percent(), "precision": r.macro_precision.percent(),
-                        "recall": r.macro_recall.percent(), "F1": r.macro_f1.percent()} for r in table.rows]), False)
-    for gap in table.gaps:
-        print(f"largest gap by {gap.attribute}: {gap.difference.points()} ({gap.highest or '-'} over {gap.lowest or '-'})")
+    for text in (*document.warnings(found), *document.basis(found), *document.in_short(found)):
+        print(text)
+    for table in present.texts(found).values():
+        print(f"\n{table.title}")
+        show(table.rows, False)
+
+
+@app.command()
+def mitigate(run: str, even: Annotated[str, typer.Option(help="age_band, gender, or 'age_band x gender'.")] = "age_band",
+             means: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(mitigation.MEANS)}.")] = "rows,weights",
+             build: Annotated[str | None, typer.Option(help="Build the version of this name and train it against the unchanged baseline.")] = None,
+             seeds: Annotated[int, typer.Option(min=1, max=20, help="With --build: runs of each.")] = 3,
+             outcome: Annotated[bool, typer.Option("--outcome", help="Only show what studies of this run's version came to.")] = False,
+             by: Annotated[str, typer.Option(help="With --outcome: groups, as 'fercore bias' takes them.")] = "age_band,gender",
+             minimum: Annotated[int, typer.Option(min=1)] = biasing.MINIMUM,
+             workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Plan a recipe that evens out who is trained on; nothing is built unless --build says so."""
+    place = Workspace(workspace)
+    if outcome:
+        found = [mitigation.outcome(place, study, by.split(","), minimum) for study in mitigation.studies(place, run)]
+        if as_json:
+            show(found, True)
+        for each in () if as_json else found:
+            table, caption = mitigation.outcome_shown(each)
+            print(f"{each.study}: {caption}")
+            show(table, False)
+        return
+    with opened(workspace) as store:
+        who = actor(store, person)
+        plan = mitigation.propose(store, who, run, even, means.split(","))
+        built = mitigation.build(store, who, plan, build) if build else None
+    started = mitigation.launch(place, who, plan, built, range(seeds), own_code=True) if built else None
+    if as_json:
+        show({"plan": plan.cells, "targets": [t.model_dump(mode="json") for t in plan.targets], "notes": plan.notes(), "version": built,
+              "study": started[0] if started else None, "runs": started[1] if started else []}, True)
+        return
+    show(plan.shown(), False)
+    for note in plan.notes():
+        say(note)
+    if started:
+        say(f"built {built}; study {started[0]}: {len(started[1])} runs queued. See fercore mitigate {run} --outcome")
 
 
 # ---- quality of labels ----------------------------------------------------------------------------------------------------------

@@ -142,3 +142,7 @@ class Workspace:
     @property
     def runs(self) -> Path:
         return self.root / "runs"
+
+    @property
+    def slices(self) -> Path:
+        return self.root / "slices"

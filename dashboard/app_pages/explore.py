@@ -46,6 +46,9 @@ with left:
     )
 with right:
     head.markdown(f"**{len(cache.members(chosen)):,}** faces")
+    if informed and chosen != Filter():
+        with head:
+            explore_views.save_popover(person, chosen)
     if cache.members(chosen).empty:
         st.info("No face matches all of these filters. Clear one of them.", icon=":material/filter_alt_off:")
     else:

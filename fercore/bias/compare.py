@@ -1,12 +1,13 @@
 """Two runs on exactly the same faces, group by group: did the mitigation help, and whom?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fercore.bias.inference import adjusted
 from fercore.bias.report import MINIMUM, BiasTable, Gap, bias_table
 from fercore.bias.slices import Slice, slices
 from fercore.errors import FerError
@@ -17,7 +18,7 @@ from fercore.evaluation.metrics import accuracy
 
 @dataclass(frozen=True)
 class PairedRow:
-    """One group; kind: "group", "listed" (cannot tell, not tagged) or "all". p_value: McNemar mid-p, None when masked."""
+    """One group; kind: "group", "listed" (cannot tell, not tagged) or "all". p_value: McNemar mid-p, None when masked; p_holm: over the groups."""
 
     attribute: str
     value: str
@@ -28,6 +29,7 @@ class PairedRow:
     after: Estimate
     difference: Estimate
     p_value: float | None
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,10 @@ def before_after(before: pd.DataFrame, after: pd.DataFrame, classes: Sequence[st
     changes = [GapChange(a.attribute, a, b, _gap_change(first, second, a, groups))
                for a, b in zip(old.gaps, new.gaps, strict=True)]
     everyone = Slice("", "", "All", np.ones(len(second), dtype=bool), listed_only=True)
+    rows = [_row(first, second, s, minimum if s.attribute else 1) for s in (everyone, *groups)]
+    holm, _ = adjusted([r.p_value if r.kind == "group" else None for r in rows])
     return BeforeAfter(len(pairs), len(before) - len(pairs), len(after) - len(pairs), retagged,
-                       [_row(first, second, s, minimum if s.attribute else 1) for s in (everyone, *groups)], changes, old, new)
+                       [replace(r, p_holm=p) for r, p in zip(rows, holm, strict=True)], changes, old, new)
 
 
 def _row(before: pd.DataFrame, after: pd.DataFrame, s: Slice, minimum: int) -> PairedRow:

@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fercore.bias.slices import CROSS, Slice, slices
-from fercore.evaluation.estimate import Estimate, codes, difference, masked, proportion, to_json
-from fercore.evaluation.metrics import bootstrapped, resample, scores
+from fercore.bias.slices import CROSS, SAVED, SCHEMES, SINGLE, Slice, slices
+from fercore.evaluation.estimate import Estimate, Floats, codes, difference, masked, proportion, to_json
+from fercore.evaluation.metrics import DRAWS, bootstrapped, resample, scores
 from fercore.evaluation.read import require_unseen
 
 MINIMUM = 20
 AVERAGE, OVERALL = "Average", "Overall System Average"
 METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
+FIGURES = (*METRICS, "ece")
+BINS = 15  # of confidence, equally wide
 
 
 @dataclass(frozen=True)
 class BiasRow:
-    """One row of the table. kind: "group", "listed" (cannot tell, not tagged: in no average), "average" or "overall"."""
+    """One row of the table. kind: "group", "listed" (cannot tell, not tagged: in no average), "average" or "overall". ece: expected calibration
+    error, of groups only."""
 
     attribute: str
     value: str
@@ -31,6 +34,7 @@ class BiasRow:
     macro_precision: Estimate
     macro_recall: Estimate
     macro_f1: Estimate
+    ece: Estimate
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,45 @@ class BiasTable:
         return dict(to_json(self))
 
     def frame(self) -> pd.DataFrame:
-        """A row per group with <metric>, <metric>_low, <metric>_high (Float64, 0-1, NA when masked) and note."""
+        """A row per group with <metric>, <metric>_low, <metric>_high (Float64, 0-1, NA when masked), micro P, R and F1, and note."""
         table = pd.DataFrame([{"attribute": r.attribute, "group": r.group, "kind": r.kind, "n": r.n, "note": r.accuracy.note}
-                              | {m + end: getattr(getattr(r, m), part) for m in METRICS
+                              | {m + end: getattr(getattr(r, m), part) for m in FIGURES
                                  for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))} for r in self.rows])
-        return table.astype({m + end: "Float64" for m in METRICS for end in ("", "_low", "_high")})
+        table = table.astype({m + end: "Float64" for m in FIGURES for end in ("", "_low", "_high")})
+        return table.assign(micro_precision=table["accuracy"], micro_recall=table["accuracy"], micro_f1=table["accuracy"])
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """Predictions, their groups, and the bootstrap that every figure of a report shares.
+
+    Attributes:
+        frame: with whole numbers as duplicate_group. groups: all; shown: those of `minimum` faces or more.
+        counts, drawn: confusion of `shown`, [slices, true, predicted] and [draws, slices, true, predicted] (see `metrics.resample`).
+    """
+
+    frame: pd.DataFrame
+    classes: list[str]
+    minimum: int
+    groups: list[Slice]
+    shown: list[Slice]
+    counts: Floats
+    drawn: Floats
+
+    def of(self, attribute: str) -> list[int]:
+        """Positions in `shown` of the groups of an attribute that are compared: no "cannot tell", no "not tagged"."""
+        return [i for i, s in enumerate(self.shown) if s.attribute == attribute and not s.listed_only]
+
+
+def grouped(frame: pd.DataFrame, classes: Sequence[str], by: Sequence[str] = ("age_band", "gender"), minimum: int = MINIMUM,
+            draws: int = DRAWS) -> Grouped:
+    """Raises: as `bias_table`."""
+    require_unseen(frame)
+    frame = frame.assign(duplicate_group=codes(frame["duplicate_group"]))
+    groups = slices(frame, by)
+    shown = [s for s in groups if s.n >= max(1, minimum)]
+    counts, drawn = resample(frame, classes, np.stack([s.mask for s in shown]), draws) if shown else (np.zeros((0, 1, 1)),) * 2
+    return Grouped(frame, list(classes), minimum, groups, shown, counts, drawn)
 
 
 def bias_table(frame: pd.DataFrame, classes: Sequence[str], by: Sequence[str] = ("age_band", "gender"),
@@ -74,31 +112,37 @@ def bias_table(frame: pd.DataFrame, classes: Sequence[str], by: Sequence[str] = 
         FerError: predictions on faces that were trained on; they flatter every group.
         BadInput: unknown attribute or tag.
     """
-    require_unseen(frame)
-    groups = slices(frame, by)
-    shown = [s for s in groups if s.n >= max(1, minimum)]
-    counts, drawn = resample(frame, classes, np.stack([s.mask for s in shown])) if shown else (np.zeros((0, 1, 1)),) * 2
-    point, spread = scores(counts), scores(drawn)
+    return table_of(grouped(frame, classes, by, minimum))
 
-    def estimate(metric: str, at: list[int], n: int) -> Estimate:
+
+def table_of(found: Grouped) -> BiasTable:
+    """See `bias_table`."""
+    frame, groups, shown, minimum = found.frame, found.groups, found.shown, found.minimum
+    place = {id(s): i for i, s in enumerate(shown)}
+    point, spread = scores(found.counts), scores(found.drawn)
+
+    def estimate(attribute: str, metric: str, at: list[int], n: int) -> Estimate:
         if not at:
             return Estimate(None, None, None, n, f"no group with n >= {minimum}")
+        if metric != "accuracy" and "label" in attribute.split(CROSS):
+            return Estimate(None, None, None, n, "one class")  # a mean over classes says nothing here
         return bootstrapped(float(point[metric][at].mean()), spread[metric][:, at].mean(axis=1), n)
 
     def group(s: Slice) -> BiasRow:
-        cells = [masked(s.n, minimum)] * 4
-        if s in shown:
-            cells = [_accuracy(frame, s), *(estimate(m, [shown.index(s)], s.n) for m in METRICS[1:])]
+        cells: list[Estimate] = [masked(s.n, minimum)] * 5
+        if id(s) in place:
+            cells = [_accuracy(frame, s), *(estimate(s.attribute, m, [place[id(s)]], s.n) for m in METRICS[1:]), calibration_error(frame[s.mask])]
         return BiasRow(s.attribute, s.value, s.name, "listed" if s.listed_only else "group", s.n, *cells)
 
     def average(attribute: str, members: list[Slice]) -> BiasRow:
         n = int(np.any([s.mask for s in members], axis=0).sum()) if members else 0
         head = ("", "", OVERALL, "overall") if attribute == OVERALL else (attribute, "", AVERAGE, "average")
-        return BiasRow(*head, n, *(estimate(m, [shown.index(s) for s in members], n) for m in METRICS))
+        cells = [estimate(attribute, m, [place[id(s)] for s in members], n) for m in METRICS]
+        return BiasRow(*head, n, *[*cells, Estimate(None, None, None, n, "not averaged")])
 
     rows = []
     for name, at in averages([s.attribute for s in groups], [not s.listed_only for s in groups]).items():
-        rows += [*(group(s) for s in groups if s.attribute == name), average(name, [groups[i] for i in at if groups[i] in shown])]
+        rows += [*(group(s) for s in groups if s.attribute == name), average(name, [groups[i] for i in at if id(groups[i]) in place])]
     names = dict.fromkeys(s.attribute for s in groups)
     return BiasTable(rows, [largest_gap(frame, name, [s for s in shown if s.attribute == name]) for name in names], minimum)
 
@@ -107,12 +151,29 @@ def averages(attributes: Sequence[str], averaged: Sequence[bool]) -> dict[str, l
     """Which groups (positions) enter which unweighted average: each attribute's own, and the overall one.
 
     The published overall average is the mean over all groups of all attributes (S0: 3 ages and 2 genders, all five with equal
-    weight), not the mean of the attribute averages. Crossed attributes would count the same faces again and stay out of it; it
-    is left out when it would repeat the one attribute asked for.
+    weight), not the mean of the attribute averages. What is no perceived attribute of a face, and what is crossed, stays out of
+    it; it is left out when it would repeat the one attribute asked for.
     """
     means = {name: [i for i, a in enumerate(attributes) if a == name and averaged[i]] for name in dict.fromkeys(attributes)}
-    single = [name for name in means if CROSS not in name]
+    single = [name for name in means if CROSS not in name and not name.startswith(SAVED) and (name in SCHEMES or name not in SINGLE)]
     return means | ({OVERALL: [i for name in single for i in means[name]]} if len(single) > 1 else {})
+
+
+def calibration_error(frame: pd.DataFrame) -> Estimate:
+    """Expected calibration error of n >= 1 faces: the mean over BINS bins of confidence of |accuracy - confidence|, weighted by faces.
+
+    The interval draws the sum of each bin from a normal distribution with the variance between duplicate groups, which is what resampling the
+    groups does by the central limit theorem. The error of few faces is too high by chance, as it cannot be negative.
+    """
+    off = frame["correct"].to_numpy(dtype=float) - frame["confidence"].to_numpy(dtype=float)
+    place = np.minimum((frame["confidence"].to_numpy(dtype=float) * BINS).astype(np.int64), BINS - 1)
+    total = np.bincount(place, weights=off, minlength=BINS)
+    unit = codes(frame["duplicate_group"])
+    key, cell = np.unique(unit * BINS + place, return_inverse=True)
+    squares = np.bincount(key % BINS, weights=np.bincount(cell, weights=off) ** 2, minlength=BINS)
+    spread = np.sqrt(np.maximum(squares - total**2 / (unit.max() + 1), 0))
+    drawn = np.abs(np.random.default_rng(0).normal(total, spread, (DRAWS, BINS))).sum(axis=1) / len(frame)
+    return bootstrapped(float(np.abs(total).sum() / len(frame)), drawn, len(frame))
 
 
 def largest_gap(frame: pd.DataFrame, attribute: str, groups: Sequence[Slice]) -> Gap:

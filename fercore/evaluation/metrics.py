@@ -134,15 +134,30 @@ def resample(frame: pd.DataFrame, classes: Sequence[str], masks: Masks, draws: i
     replaces the drawing of rows; without duplicates that is the multinomial bootstrap of the confusion matrix.
     """
     unit, cell, size = codes(frame["duplicate_group"]), _cells(frame, classes), len(classes) ** 2
-    units = int(unit.max()) + 1
-    table = np.zeros((units, len(masks) * size), dtype=np.uint16)
-    for i, mask in enumerate(masks):
-        np.add.at(table, (unit[mask], i * size + cell[mask]), 1)
-    kind = pd.factorize(np.array([row.tobytes() for row in table], dtype=object))[0]
+    kind = _kinds(unit, cell, masks)
     _, first, repeats = np.unique(kind, return_index=True, return_counts=True)
-    drawn = np.random.default_rng(0).multinomial(units, repeats / units, size=draws).astype(float) @ table[first].astype(float)
+    table = np.zeros((len(first), len(masks) * size))
+    place = pd.Series(np.arange(len(first)), index=first).reindex(unit).to_numpy()  # of a row whose unit stands for its kind
+    for i, mask in enumerate(masks):
+        rows = mask & ~np.isnan(place)
+        np.add.at(table, (place[rows].astype(np.int64), i * size + cell[rows]), 1)
+    units = len(kind)
+    drawn = np.random.default_rng(0).multinomial(units, repeats / units, size=draws).astype(float) @ table
     shape = (len(masks), len(classes), len(classes))
-    return table.sum(axis=0, dtype=float).reshape(shape), drawn.reshape(draws, *shape)
+    return (repeats @ table).reshape(shape), drawn.reshape(draws, *shape)
+
+
+def _kinds(unit: Ints, cell: Ints, masks: Masks) -> Ints:
+    """A number for each unit, int64 [units]; equal where the rows of two units lie in the same cells and slices."""
+    code = cell
+    for part in np.packbits(masks, axis=0).astype(np.int64):
+        code = np.asarray(pd.factorize(code * 256 + part)[0], dtype=np.int64)
+    sizes, order = np.bincount(unit), np.lexsort((code, unit))
+    start, kind, many = np.cumsum(sizes) - sizes, np.zeros(len(sizes), dtype=np.int64), int(code.max(initial=0)) + 1
+    for j in range(int(sizes.max(initial=0))):  # the rows of a unit in order of their code, so that equal units go the same way
+        here = sizes > j
+        kind[here] = pd.factorize(kind[here] * many + code[order[start[here] + j]])[0]
+    return np.asarray(pd.factorize(kind * (int(sizes.max(initial=0)) + 1) + sizes)[0], dtype=np.int64)
 
 
 def bootstrapped(value: float, drawn: Floats, n: int) -> Estimate:

@@ -182,7 +182,7 @@ def test_bias_compares_two_runs_on_the_same_faces(use, demo_workspace: Path) -> 
     twin = runs / f"{first.name}-twin"
     shutil.copytree(first, twin)
     (twin / "config.json").write_text((twin / "config.json").read_text().replace(first.name, twin.name))
-    at = opened(app_as("Rosa (demo)", use(demo_workspace), run=first.name, before=twin.name), "bias")
+    at = opened(app_as("Rosa (demo)", use(demo_workspace), run=first.name, before=twin.name, view="Before and after"), "bias")
     assert at.selectbox[0].value == first.name and at.selectbox(key="before").value == twin.name
     change = next(d.value for d in at.dataframe if "McNemar p" in d.value.columns)
     assert set(change.loc[change["faces"] >= 20, "McNemar p"]) == {"1.000"} and (change["before"] == change["after"]).all()

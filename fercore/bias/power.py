@@ -1,0 +1,106 @@
+"""How many tagged faces a group needs before a gap can be seen, and the tagging campaign that finds them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import asin, ceil, sin, sqrt
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+
+from fercore.bias.report import Grouped
+from fercore.bias.slices import CROSS, TAGS
+from fercore.curation import campaigns
+from fercore.domain import Permission, Person
+from fercore.errors import BadInput
+from fercore.evaluation.estimate import Estimate, design_effect, masked, proportion
+from fercore.schemes import AGE_BANDS, GENDERS
+from fercore.store import Store
+
+GAP, POWER, LEVEL = 0.05, 0.8, 0.05
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one group lacks.
+
+    Attributes:
+        n: tagged faces here. reference: accuracy of the attribute's other groups together; where they are too few, that alone is said.
+        needed: faces of this group, and as many others, for 80 % power at the two-sided 5 % level to see it GAP below the reference; more: how
+            many of them are missing.
+        untagged: predicted faces without a tag of this attribute. to_tag: how many of them must be tagged to find `more`, at the share this
+            group has among the tagged; None where it has none yet. detectable: the gap that n can show now; None where even 100 points cannot.
+    """
+
+    attribute: str
+    value: str
+    group: str
+    n: int
+    reference: Estimate
+    needed: int | None
+    more: int | None
+    untagged: int
+    to_tag: int | None
+    detectable: float | None
+
+
+def faces_needed(reference: float, gap: float = GAP, power: float = POWER, level: float = LEVEL) -> int:
+    """Faces in each of two groups for a test of `reference` against `reference - gap` (Cohen 1988, 6.2: normal test of arcsines)."""
+    effect = 2 * (asin(sqrt(reference)) - asin(sqrt(max(reference - gap, 0))))
+    return ceil(2 * (_z(power, level) / effect) ** 2)
+
+
+def detectable(reference: float, n: float, others: float, power: float = POWER, level: float = LEVEL) -> float | None:
+    """The smallest gap below `reference` that n faces show against `others`; None where even an accuracy of 0 would not be seen."""
+    angle = asin(sqrt(reference)) - _z(power, level) * sqrt(1 / n + 1 / others) / 2
+    return reference - sin(angle) ** 2 if angle > 0 else None
+
+
+def _z(power: float, level: float) -> float:
+    return NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(power)
+
+
+def needs(found: Grouped, gap: float = GAP) -> list[Need]:
+    """One a group of the perceived attributes, which people can tag; the effective number of faces counts, not that of copies."""
+    out = []
+    for attribute in dict.fromkeys(s.attribute for s in found.groups if all(part in TAGS for part in s.attribute.split(CROSS))):
+        members = [s for s in found.groups if s.attribute == attribute and not s.listed_only]
+        tagged = sum(s.n for s in members)
+        untagged = len(found.frame) - sum(s.n for s in found.groups if s.attribute == attribute and s.value != "not_tagged")
+        for s in members:
+            others = np.any([m.mask for m in members if m is not s], axis=0)
+            about = (attribute, s.value, s.name, s.n)
+            if others.sum() < max(1, found.minimum):
+                out.append(Need(*about, masked(int(others.sum()), found.minimum), None, None, untagged, None, None))
+                continue
+            correct, unit = found.frame["correct"].to_numpy(dtype=bool), found.frame["duplicate_group"].to_numpy(np.int64)
+            place = np.unique(unit[others], return_inverse=True)[1]
+            reference, effect = proportion(correct[others], place), design_effect(correct[others], place)
+            share = float(reference.value or 0)
+            needed = ceil(faces_needed(share, gap) * effect)
+            more = max(0, needed - s.n)
+            out.append(Need(*about, reference, needed, more, untagged, ceil(more * tagged / s.n) if s.n else None if more else 0,
+                            detectable(share, s.n / effect, others.sum() / effect) if s.n > 1 else None))
+    return out
+
+
+def candidates(frame: pd.DataFrame, attribute: str, wanted: int | None = None) -> list[str]:
+    """Image ids of predicted faces that lack a tag of `attribute`, in an order that no one chose (by hash), `wanted` of them at most."""
+    bare = frame.loc[frame[[f for f in attribute.split(CROSS) if f in TAGS]].isna().any(axis=1), "image_id"].unique()
+    ordered: list[str] = sorted(bare.tolist(), key=lambda i: hashlib.sha256(f"tag:{i}".encode()).hexdigest())
+    return ordered[:min(campaigns.HAND_PICKED, len(ordered) if wanted is None else wanted)]
+
+
+def open_campaign(store: Store, actor: Person, run_id: str, need: Need, images: Sequence[str]) -> str:
+    """Opens a campaign in which people tag these faces; returns its id.
+
+    Raises:
+        NotAllowed: the actor may not plan campaigns. BadInput: there is no face to tag. Conflict: it is open already.
+    """
+    actor.require(Permission.PLAN)
+    if not images:
+        raise BadInput("No face to tag", f"Every face that {run_id} predicts has a tag of {need.attribute}", "Import more faces first")
+    digest = hashlib.sha256("".join(images).encode()).hexdigest()[:6]
+    name = f"Tags for bias: {need.group}, {len(images):,} faces ({digest})"
+    return campaigns.save(store, actor, campaigns.Campaign(name=name, ask=(AGE_BANDS.scheme_id, GENDERS.scheme_id), images=tuple(images)))
