@@ -935,6 +935,36 @@ def leak(run: str, against: Annotated[str | None, typer.Option(help="A clean run
         print(f"predicted by copies     {100 * found.predicted:.1f} %\ninflation               {100 * found.inflation:+.1f} points")
 
 
+@app.command()
+def saliency(run: str, sample: Annotated[str | None, typer.Option(help="Explain the prediction of this face (sample id).")] = None,
+             class_: Annotated[str | None, typer.Option("--class", help="With --sample the class to explain instead of the predicted one; alone, "
+                                                        "average over faces labelled and predicted so.")] = None,
+             patch: Annotated[int, typer.Option(min=1, max=48, help="Side of the square that occlusion blackens; 1 is pixel by pixel.")] = 4,
+             faces: Annotated[int, typer.Option(min=1, help="Average over at most so many faces.")] = 50,
+             to: Annotated[Path | None, typer.Option(help="Write the maps to this new .npz file.")] = None, device: str = "cpu",
+             workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Which pixels a prediction hangs on: occlusion and integrated gradients of one face, or averaged over the faces of a class."""
+    from fercore.evaluation import saliency as looking  # torch takes seconds
+
+    if sample is None and class_ is None:
+        raise BadInput("What is to be explained", "Neither --sample nor --class is given", "Give a face, or a class to average over")
+    place = Workspace(workspace)
+    with tqdm(total=100, unit="%", file=sys.stderr, leave=False, bar_format="{percentage:3.0f}% {elapsed}") as bar:
+        def progress(share: float) -> None:
+            bar.update(round(100 * share) - bar.n)
+
+        how: dict[str, Any] = {"patch": patch, "device": device, "progress": progress}
+        found = (looking.of_faces(place, run, [sample], target=class_, **how) if sample
+                 else looking.of_class(place, run, str(class_), most=faces, **how))
+    occlusion, gradients = found.mean()
+    if to:
+        found.save(to)
+    out = {"run": run, "class": found.target[0], "n": len(found.sample_ids), "patch": patch, "probability": float(found.probability.mean()),
+           "probability_of_black": float(found.black.mean()), "gradients_sum": float(gradients.sum()),
+           "most_occluded": float(occlusion.max()), "least_occluded": float(occlusion.min())}
+    show(out | {"samples": found.sample_ids, "occlusion": occlusion, "gradients": gradients} if as_json else out, as_json)
+
+
 def _follow(place: Workspace, run_id: str, minutes: float | None, person: Person) -> None:
     end = time.monotonic() + 60 * (minutes or math.inf)
     with tqdm(total=100, desc=run_id, unit="%", file=sys.stderr, bar_format="{desc} {percentage:3.0f}% {postfix}") as bar:
