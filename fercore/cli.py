@@ -34,6 +34,7 @@ from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
 from fercore.domain import Person, Role, Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotAllowed, WorkspaceError
+from fercore.evaluation.record import record_finished
 from fercore.ingest import images
 from fercore.models import BACKBONES, MODELS, spec_of
 from fercore.store import Store, labels, query_sealed
@@ -933,6 +934,36 @@ def leak(run: str, against: Annotated[str | None, typer.Option(help="A clean run
           f"on faces made           {found.on_made.percent()}\non the rest             {found.on_fresh.percent()}")
     if found.predicted is not None and found.inflation is not None:
         print(f"predicted by copies     {100 * found.predicted:.1f} %\ninflation               {100 * found.inflation:+.1f} points")
+
+
+@app.command()
+def suspects(run: str, top: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
+             queue: Annotated[bool, typer.Option("--queue", help="Send them to a review queue of their own.")] = False,
+             gain: Annotated[bool, typer.Option("--gain", help="Show what came of queues: predicted and realised share of wrong labels.")] = False,
+             workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Labels that are likely to be wrong, from the out-of-fold predictions of a k-fold run, the most suspect first."""
+    from fercore.evaluation import suspects as suspicion  # SciPy and scikit-learn take a while to import
+
+    with tqdm(total=100, unit="%", file=sys.stderr, leave=False, bar_format="{desc} {percentage:3.0f}% {elapsed}") as bar:
+        def progress(what: str, share: float) -> None:
+            bar.set_description_str(what, refresh=False)
+            bar.update(round(100 * share) - bar.n)
+
+        found = suspicion.rank(Workspace(workspace), run, progress)
+    if queue or gain:
+        with opened(workspace) as store:
+            who = actor(store, person)
+            if queue:
+                record_finished(store)
+                say(f"sent to the campaign {suspicion.send(store, who, run, top)}")
+            gains = suspicion.gains(store, who)
+    if gain:
+        show(gains if as_json else pd.DataFrame([{"queue": g.name, "run": g.run_id, "sent": g.sent, "predicted": f"{100 * g.predicted:.1f} %",
+                                                  "realised": g.realised.percent()} for g in gains]), as_json)
+        return
+    first = found.head(top)
+    show(first if as_json else first.drop(columns=["image_id", "duplicate_group"]).round(3), as_json)
+    say(f"{len(found):,} faces ranked; of the first {len(first):,}, {100 * first['p_wrong'].mean():.1f} % are expected to be labelled wrongly")
 
 
 @app.command()
