@@ -937,6 +937,58 @@ def leak(run: str, against: Annotated[str | None, typer.Option(help="A clean run
 
 
 @app.command()
+def leaks(version: str, run: Annotated[str | None, typer.Option(help="Also what this run met in training, and its inflation.")] = None,
+          faces: Annotated[bool, typer.Option("--faces", help="List the faces.")] = False, workspace: Where = DEFAULT,
+          as_json: AsJson = False) -> None:
+    """Faces that are judged by and trained on: identical ones, near duplicates and edited copies across splits. 'leak' explains a leaky protocol."""
+    place, pairs = Workspace(workspace), None
+    try:
+        with opened(workspace) as store:
+            pairs = finding_table.near_pairs(store, auditing.bound_of(store, "near_duplicate") or 1.0)
+    except WorkspaceError as error:
+        say(f"fercore: {error} Near duplicates that the audit found are left out.")
+    found = evaluation.leaks(place, version, run, pairs)
+    if as_json:
+        show({**vars(found), "counts": found.counts()}, True)
+        return
+    if faces:
+        show(found.faces, False)
+        return
+    print(f"{'faces that are judged':24}{found.judged:,}\n{'of these also trained on':24}{len(found.faces):,}")
+    for kind, n in found.counts().items():
+        print(f"  {kind:22}{n:,}" + (" (duplicate groups of the version only)" if kind == "near" and not found.near_known else ""))
+    if found.all_faces and found.without and found.on_leaked and found.inflation:
+        print(f"{'accuracy':24}{found.all_faces.percent()}\n{'without leaked faces':24}{found.without.percent()}\n"
+              f"{'on leaked faces':24}{found.on_leaked.percent()}\n{'inflation':24}{found.inflation.points()}")
+
+
+@app.command()
+def ledger(version: Annotated[str | None, typer.Argument(help="Also what people changed on its test labels; needs the database.")] = None,
+           since: Annotated[str, typer.Option(help="Compare with this earlier version instead of the given labels.")] = "",
+           workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """How often each set of test faces was read, and who changed its labels."""
+    from fercore.evaluation import ledger as book
+
+    place = Workspace(workspace)
+    read = book.reads(place)
+    if version is None:
+        short = read.assign(test_set=read["test_set"].str[:12], versions=read["versions"].map(", ".join)).drop(columns="runs")
+        show(read if as_json else short, as_json)
+        return
+    with opened(workspace) as store:
+        found = book.edits(store, actor(store, person), version, since)
+    times = int(read.set_index("test_set")["reads"].get(found.test_set, 0))
+    if as_json:
+        show({**vars(found), "reads": times}, True)
+        return
+    print(f"{found.version_id}: {found.faces:,} test faces ({found.test_set[:12]}), read {times} times; {found.rule}\n"
+          f"{len(found.changed):,} test labels differ from {since or 'the given ones'}")
+    show(found.changed.value_counts(["before", "after"]).reset_index(name="faces"), False)
+    print("\nwhat people did on these faces")
+    show(found.acts, False)
+
+
+@app.command()
 def suspects(run: str, top: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
              queue: Annotated[bool, typer.Option("--queue", help="Send them to a review queue of their own.")] = False,
              gain: Annotated[bool, typer.Option("--gain", help="Show what came of queues: predicted and realised share of wrong labels.")] = False,

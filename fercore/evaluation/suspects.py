@@ -10,6 +10,7 @@ is likelier. No vote takes part in it.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -61,15 +62,20 @@ def rank(workspace: Workspace, run_id: str, progress: Progress = lambda what, sh
     second = of_pixels(data.pixels[place], data.y[place], frame["fold"].to_numpy(), len(data.classes), progress)
     progress("Ranking", 0.95)
     found = ranked(frame, second)
-    with replacing(workspace.runs / run_id / _FILE) as file:
+    with replacing(path_of(workspace, run_id)) as file:
         found.to_parquet(file, index=False)
     progress("Done", 1.0)
     return found
 
 
+def path_of(workspace: Workspace, run_id: str) -> Path:
+    """Where the ranking of a run is kept."""
+    return workspace.runs / run_id / _FILE
+
+
 def known(workspace: Workspace, run_id: str) -> pd.DataFrame | None:
     """The ranking that is kept beside the run; None where nobody asked for one yet."""
-    path = workspace.runs / run_id / _FILE
+    path = path_of(workspace, run_id)
     return pd.read_parquet(path) if path.is_file() else None
 
 

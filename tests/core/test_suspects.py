@@ -137,7 +137,7 @@ def test_runs_without_out_of_fold_predictions_are_refused(trained: Workspace) ->
     run = trained.runs / "folded"
     made = pd.read_parquet(run / "predictions.parquet")
     made[made["fold"] > 0].to_parquet(run / "predictions.parquet")
-    (run / suspects._FILE).unlink(missing_ok=True)
+    suspects.path_of(trained, "folded").unlink(missing_ok=True)
     with pytest.raises(BadInput, match="no prediction"):
         suspects.rank(trained, "folded")
     made.iloc[:0].to_parquet(run / "predictions.parquet")
