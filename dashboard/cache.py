@@ -19,6 +19,7 @@ from fercore.curation import Campaign, adjudication, campaigns, quality, rules
 from fercore.curation import schemes as book
 from fercore.domain import SIDE, Filter, Person, Workspace
 from fercore.evaluation import Estimate, ledger
+from fercore.evaluation import suspects as suspicion
 from fercore.evaluation.record import record_finished
 from fercore.models import BACKBONES, MODELS
 from fercore.schemes import Scheme
@@ -31,7 +32,6 @@ from fercore.versions.lifecycle import recover
 from fercore.versions.recipe import Facts, Made, Recipe, apply, make, parse_recipe, restated
 
 if TYPE_CHECKING:
-    from fercore.evaluation.suspects import Gain
     from fercore.training.predict import Predictor
 
 P = ParamSpec("P")
@@ -537,16 +537,12 @@ def leak(store: Store, run_id: str) -> evaluation.Leak:
 
 def suspects(run_id: str) -> pd.DataFrame | None:
     """The kept ranking of a run's labels; None where nobody has asked for one."""
-    from fercore.evaluation import suspects as suspicion  # SciPy and scikit-learn take a while to import
-
     path = suspicion.path_of(workspace(), run_id)
     return _suspects(run_id, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 @reader(entries=4)
 def _suspects(store: Store, run_id: str, written: int) -> pd.DataFrame:
-    from fercore.evaluation import suspects as suspicion
-
     found = suspicion.known(store.workspace, run_id)
     assert found is not None  # the caller has seen the file
     return found
@@ -570,9 +566,7 @@ def test_sets(store: Store) -> pd.DataFrame:
 
 
 @reader("labels", "campaigns")
-def gains(store: Store, person: Person) -> "list[Gain]":
-    from fercore.evaluation import suspects as suspicion
-
+def gains(store: Store, person: Person) -> list[suspicion.Gain]:
     return suspicion.gains(store, person)
 
 

@@ -11,8 +11,8 @@ from fercore.domain import SIDE, Permission, Person
 
 PATCHES = {4: "4 x 4 pixels", 8: "8 x 8 pixels", 2: "2 x 2 pixels", 1: "pixel by pixel (slow)"}
 _METHOD = ("Occlusion: how much less probable the class is when a square is blackened. Integrated gradients: the share of each pixel in the "
-           "difference from a black picture. Vermillion speaks for the class, blue against it. Both say what the network used, not why a person sees an "
-           "expression.")
+           "difference from a black picture. Vermillion speaks for the class, blue against it. Both say what the network used, not why a person "
+           "sees an expression.")
 
 
 def _patch() -> int:

@@ -34,6 +34,8 @@ from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
 from fercore.domain import Person, Role, Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotAllowed, WorkspaceError
+from fercore.evaluation import ledger as book
+from fercore.evaluation import suspects as suspicion
 from fercore.evaluation.record import record_finished
 from fercore.ingest import images
 from fercore.models import BACKBONES, MODELS, spec_of
@@ -967,8 +969,6 @@ def ledger(version: Annotated[str | None, typer.Argument(help="Also what people 
            since: Annotated[str, typer.Option(help="Compare with this earlier version instead of the given labels.")] = "",
            workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """How often each set of test faces was read, and who changed its labels."""
-    from fercore.evaluation import ledger as book
-
     place = Workspace(workspace)
     read = book.reads(place)
     if version is None:
@@ -994,8 +994,6 @@ def suspects(run: str, top: Annotated[int, typer.Option(min=1, help="How many of
              gain: Annotated[bool, typer.Option("--gain", help="Show what came of queues: predicted and realised share of wrong labels.")] = False,
              workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """Labels that are likely to be wrong, from the out-of-fold predictions of a k-fold run, the most suspect first."""
-    from fercore.evaluation import suspects as suspicion  # SciPy and scikit-learn take a while to import
-
     with tqdm(total=100, unit="%", file=sys.stderr, leave=False, bar_format="{desc} {percentage:3.0f}% {elapsed}") as bar:
         def progress(what: str, share: float) -> None:
             bar.set_description_str(what, refresh=False)

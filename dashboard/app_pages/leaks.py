@@ -44,6 +44,9 @@ try:
             st.dataframe(pd.DataFrame({"accuracy": {k: v.percent() for k, v in figures.items()}}))
             st.markdown(f"Inflation: **{found.inflation.points() if found.inflation.value is not None else found.inflation.note}**"
                         + " (no difference is shown)" * (found.inflation.low is not None and found.inflation.low <= 0))
+        if waiting := cache.audit_state().stale:
+            st.warning(f"{waiting:,} images have not been compared with the others yet: near duplicates among them are not known. Run the audit.",
+                       icon=":material/troubleshoot:")
         st.caption("Looked for: " + ("what the run, the runs it started from, and an ensemble's members were trained on or stopped by." if run_id else
                    "faces of val and test that lie in another split too.") + " Near duplicates are those of the audit and of the version's groups.")
         if len(found.faces):
@@ -60,7 +63,8 @@ if sets.empty:
     st.caption("No version has test faces.")
 else:
     st.dataframe(sets.assign(test_set=sets["test_set"].str[:12], versions=sets["versions"].map(", ".join)).drop(columns="runs").rename(
-        columns={"test_set": "test set", "first": "first read", "last": "last read"}), hide_index=True)
+        columns={"test_set": "test set", "first": "first read", "last": "last read"}), hide_index=True,
+        column_config={"faces": st.column_config.NumberColumn(format="localized")})
     st.caption("A test set is known by its faces: versions with the same ones count together. Each finished run reads it once; the best of many "
                "is too good by chance.")
 

@@ -8,6 +8,7 @@ from dashboard.runs import basis, choose, finished_or_stop
 from dashboard.state import session
 from fercore.domain import Permission
 from fercore.errors import FerError
+from fercore.evaluation import suspects
 
 person = access.actor()
 person.require(Permission.READ_RESULTS)
@@ -30,8 +31,6 @@ if ranked is None:
     if not tasks.running(kind):
         st.info("Nobody has ranked the labels of this run yet. That takes a minute or two for 30,000 faces, once; the page stays open to other work.")
         if st.button("Rank the labels", type="primary", icon=":material/sort:"):
-            from fercore.evaluation import suspects  # SciPy and scikit-learn take a while to import
-
             root = cache.workspace()
             tasks.start(kind, "Ranking the labels", person, lambda progress: suspects.rank(root, run_id, progress), Permission.READ_RESULTS)
             st.rerun()
@@ -43,8 +42,6 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     number = st.number_input("Faces to send", 1, min(len(ranked), 5000), min(len(ranked), 200), 50, key="number", bind="query-params", width=130)
     share = float(ranked["p_wrong"].head(number).mean())
     if person.may(Permission.PLAN) and st.button(f"Send the first {number:,} to review", type="primary", icon=":material/outbox:"):
-        from fercore.evaluation import suspects
-
         try:
             campaign = suspects.send(cache.store(), person, run_id, number)
         except FerError as error:

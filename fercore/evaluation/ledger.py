@@ -10,6 +10,7 @@ from fercore.domain import Permission, Person, Workspace
 from fercore.errors import BadInput
 from fercore.schemes import SCHEMES
 from fercore.store import Store, labels
+from fercore.store import versions as version_table
 from fercore.training.rundir import list_runs
 from fercore.versions import files
 from fercore.versions.rows import rows_of
@@ -85,5 +86,5 @@ def edits(store: Store, actor: Person, version_id: str, since: str = "") -> Edit
     taken = card["recipe"].get("labels") or {}
     rule = f"rule {taken['rule']} on {taken['votes']} votes" if taken.get("rule") else f"{taken.get('take', 'current')} labels"
     acts = labels.acts_on(store, rows["image_id"].unique().tolist(), scheme.field if scheme else "expression",
-                          files.card(store.workspace, since)["created_at"] if since else None, card["created_at"])
+                          version_table.one(store, since)["recorded_at"] if since else None, version_table.one(store, version_id)["recorded_at"])
     return Edits(version_id, since, key, len(ids), rule, changed, acts)

@@ -14,12 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
-from sklearn.kernel_approximation import Nystroem
-from sklearn.linear_model import Ridge
 
-from fercore.audit import actions, ranks
+from fercore.audit import actions
 from fercore.curation import campaigns
 from fercore.domain import Permission, Person, Pixels, Workspace
 from fercore.errors import BadInput, NotFound
@@ -137,6 +133,13 @@ def unfolded(p: Floats, given_as: Floats, steps: int = _STEPS) -> Floats:
 def of_pixels(pixels: Pixels, y: Ints, fold: Ints, classes: int, progress: Progress = lambda what, share: None) -> Floats:
     """[n, classes]: probabilities by ridge regression on a Gaussian kernel over gradients (see `audit.ranks.features`), each fold predicted by a
     machine that has seen none of its labels. Scores become probabilities by one number, fitted on all (temperature scaling, Guo et al. 2017)."""
+    from scipy.optimize import minimize_scalar  # these take a while to import, and a page that shows a kept ranking does without
+    from scipy.special import log_softmax, softmax
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.linear_model import Ridge
+
+    from fercore.audit import ranks
+
     progress("Reading gradients", 0.02)
     x = ranks.features(pixels)
     some = x[np.random.default_rng(0).permutation(len(x))[:500]]

@@ -1,5 +1,6 @@
 """Label events: append-only acts of people on images, the hash chain over them, and the standing votes they fold into."""
 
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -186,8 +187,8 @@ def history(store: Store, image_id: str) -> pd.DataFrame:
     """, {"id": image_id})
 
 
-def acts_on(store: Store, image_ids: list[str], field: str, since: str | None, until: str) -> pd.DataFrame:
-    """What people did about the label of these images, or to leave them out, between two times (ISO): day, person, role, field, round, mode, acts,
+def acts_on(store: Store, image_ids: list[str], field: str, since: datetime | None, until: datetime) -> pd.DataFrame:
+    """What people did about the label of these images, or to leave them out, between two times (UTC): day, person, role, field, round, mode, acts,
     faces and standing (acts that were not undone or replaced), the newest first."""
     return store.frame("""
         SELECT e.recorded_at::DATE AS day, coalesce(p.name, e.person_id) AS person, e.role, e.field, e.round, e.mode, count(*) AS acts,
@@ -195,7 +196,7 @@ def acts_on(store: Store, image_ids: list[str], field: str, since: str | None, u
         FROM label_events AS e LEFT JOIN people AS p ON p.person_id = e.person_id
         WHERE e.image_id IN (SELECT unnest($ids)) AND e.op IN ('set', 'unset') AND e.field IN ($field, 'exclude', 'flag_non_face')
           AND e.round IN ('vote', 'confirm', 'adjudication')
-          AND ($since IS NULL OR e.recorded_at > $since::TIMESTAMPTZ AT TIME ZONE 'UTC') AND e.recorded_at <= $until::TIMESTAMPTZ AT TIME ZONE 'UTC'
+          AND ($since::TIMESTAMP IS NULL OR e.recorded_at > $since) AND e.recorded_at <= $until
         GROUP BY ALL ORDER BY day DESC, person, e.field, e.round, e.mode
     """, {"ids": image_ids, "field": field, "since": since, "until": until})
 

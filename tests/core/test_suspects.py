@@ -146,3 +146,49 @@ def test_runs_without_out_of_fold_predictions_are_refused(trained: Workspace) ->
     made.to_parquet(run / "predictions.parquet")
     with pytest.raises(NotFound):
         suspects.rank(trained, "none")
+
+
+def test_a_chosen_number_goes_to_people_and_what_they_decide_is_set_beside_what_was_expected(store: Store) -> None:
+    """Ten faces sent; people decide on four: two as labelled, one otherwise, and one cannot tell."""
+    workspace = make_version(store.workspace.root, per_class=12, copies=0)
+    known(store, workspace)
+    train(workspace, "folded", **K_FOLD | {"epochs": 1})
+    record_finished(store)
+    with pytest.raises(NotFound, match="Not ranked"):
+        suspects.send(store, LEAD, "folded", 10)
+    ranked = suspects.rank(workspace, "folded")
+    with pytest.raises(NotAllowed):
+        suspects.send(store, ANNOTATOR, "folded", 10)
+    with pytest.raises(BadInput, match="Not a number"):
+        suspects.send(store, LEAD, "folded", len(ranked) + 1)
+    campaign = suspects.send(store, LEAD, "folded", 10)
+    made = curation.campaigns.find(store, campaign)[0]
+    assert set(made.images) == set(ranked["image_id"].head(10)) and made.run_id == "folded" and made.votes == 3 and "suspect" not in made.name.lower()
+    assert store.value("SELECT count(DISTINCT image_id) FROM findings WHERE kind = 'suspect'") == 10
+    audit.run(store, LEAD)
+    assert store.value("SELECT count(DISTINCT image_id) FROM findings WHERE kind = 'suspect'") == 10  # an audit leaves them
+    before = suspects.gains(store, LEAD)[0]
+    assert (before.sent, before.realised.value, before.predicted_decided) == (10, None, None)
+    first = ranked.head(10)
+    for row, value in zip(first.head(4).itertuples(), ("same", "same", "other", "cannot_tell"), strict=True):
+        value = {"same": row.label, "other": row.suggested}.get(value, value)
+        assert curation.record(store, ANNOTATOR, [{"event_id": str(uuid7()), "op": "set", "image_id": row.image_id, "field": "expression",
+                                                   "value": value, "gesture": str(uuid7())}]).acked
+    found = suspects.gains(store, LEAD)[0]
+    assert found.campaign_id == campaign and found.predicted == pytest.approx(first["p_wrong"].mean())
+    assert found.predicted_decided == pytest.approx(first["p_wrong"].head(3).mean())
+    assert found.realised.percent().startswith("33.3 % [6.1, 79.2], n = 3")  # Wilson's interval of one in three, by hand
+    with pytest.raises(NotAllowed):
+        suspects.gains(store, ANNOTATOR)
+
+
+def known(store: Store, workspace: Workspace) -> None:
+    """The faces of a made version as samples of the store."""
+    rows = pd.read_parquet(workspace.versions / "blobs-1" / "manifest.parquet").query("exclusion.isna()")
+    pixels = np.load(workspace.versions / "blobs-1" / "pixels.npy")
+    with store.write("samples") as w:
+        for row, face in zip(rows.itertuples(), pixels, strict=True):
+            w.run("INSERT INTO facts.image (image_id, height, width, mode, gray48, mean, sd) VALUES ($i, 48, 48, 'L', $g, $m, 1)",
+                  {"i": row.image_id, "g": face.tobytes(), "m": float(face.mean())})
+            w.run("INSERT INTO facts.sample (sample_id, source_id, source_row, image_id, given_label, source_split) VALUES ($s, 'blobs', $r, $i, $l, $p)",
+                  {"s": row.sample_id, "r": row.source_row, "i": row.image_id, "l": row.label, "p": row.split})
