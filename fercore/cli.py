@@ -1013,7 +1013,7 @@ def suspects(run: str, top: Annotated[int, typer.Option(min=1, help="How many of
         return
     first = found.head(top)
     show(first if as_json else first.drop(columns=["image_id", "duplicate_group"]).round(3), as_json)
-    say(f"{len(found):,} faces ranked; of the first {len(first):,}, {100 * first['p_wrong'].mean():.1f} % are expected to be labelled wrongly")
+    say(f"{len(found):,} faces ranked; of the first {len(first):,}, {100 * (1 - first['p_label'].mean()):.1f} % are expected to be labelled wrongly")
 
 
 @app.command()

@@ -40,7 +40,7 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     labelled = st.multiselect("Labelled", charts.ordered(ranked["label"]), format_func=charts.name_of, key="label", bind="query-params")
     shows = st.multiselect("Likely", charts.ordered(ranked["suggested"]), format_func=charts.name_of, key="likely", bind="query-params")
     number = st.number_input("Faces to send", 1, min(len(ranked), 5000), min(len(ranked), 200), 50, key="number", bind="query-params", width=130)
-    share = float(ranked["p_wrong"].head(number).mean())
+    share = 1 - float(ranked["p_label"].head(number).mean())
     if person.may(Permission.PLAN) and st.button(f"Send the first {number:,} to review", type="primary", icon=":material/outbox:"):
         try:
             campaign = suspects.send(cache.store(), person, run_id, number)
@@ -49,8 +49,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         else:
             session().said = ("success", f"{charts.many(number)} wait in the campaign {cache.all_campaigns()[campaign][0].name}")
         st.rerun()
-st.caption(f"Of the first {number:,}, {100 * share:.1f} % are expected to be labelled wrongly: an estimate of the ranking itself, which a face that "
-           "people would divide on makes too high. Nothing but people's answers changes a label; they see neither label nor suggestion first.")
+st.caption(f"Of the first {number:,}, about {100 * share:.0f} % are expected to be labelled wrongly, by the ranking itself. Nothing but people's "
+           "answers changes a label; they see neither the label nor the suggestion first.")
 chosen = ranked[(ranked["label"].isin(labelled) if labelled else True) & (ranked["suggested"].isin(shows) if shows else True)] \
     if labelled or shows else ranked
 if chosen.empty:
@@ -62,7 +62,7 @@ else:
     told = shown[["sample_id", "open"]].merge(part, on="sample_id")
     told = told[told["open"]]
     faces.wall(shown, f"suspects-{start}", second=dict(zip(told["sample_id"], told["suggested"], strict=True)),
-               notes={r.sample_id: f"{100 * r.p_suggested:.0f} % : {100 * r.p_label:.0f} %" for r in told.itertuples()})
+               notes={r.sample_id: f"{100 * r.p_suggested:.0f} % against {100 * r.p_label:.0f} %" for r in told.itertuples()})
 
 queues = cache.gains(person)
 if queues:

@@ -1,10 +1,9 @@
 """Labels that are likely to be wrong, most likely first: confident learning from out-of-fold predictions, by duplicate group.
 
 Two opinions on each face are averaged: what the run predicted out of fold, and what a kernel machine on gradients of the pixels predicts in the same
-folds; their mistakes differ. Both learned from labels some of which are wrong, so both predict the label that a source would give. The noise of the
-labels is estimated by confident learning (Northcutt et al. 2021, JAIR 70:1373) and taken out of the predictions by a few steps of expectation
-maximisation (Richardson 1972, Lucy 1974): what remains is what the face is likely to show. A label is suspect by the margin with which another class
-is likelier. No vote takes part in it.
+folds; their mistakes differ. Confident learning (Northcutt et al. 2021, JAIR 70:1373) estimates from them how a true class is labelled. Bayes' rule
+then gives the true class of a face that looks as it does and is labelled as it is; a label is suspect by the margin with which another class is
+likelier. No vote takes part in it.
 """
 
 import json
@@ -29,7 +28,6 @@ from fercore.versions.files import card
 
 KIND = "suspect"
 _FILE = "suspects-1.parquet"  # in the run's directory; the number is that of the method
-_STEPS = 10  # few, as more follow the noise of the predictions
 _LANDMARKS, _PENALTY = 1500, 0.1  # of the kernel machine
 Progress = Callable[[str, float], None]
 
@@ -37,8 +35,8 @@ Progress = Callable[[str, float], None]
 def rank(workspace: Workspace, run_id: str, progress: Progress = lambda what, share: None) -> pd.DataFrame:
     """One row a duplicate group, the most suspect first, and kept beside the run: a minute for 32,000 faces once, nothing after that.
 
-    Columns: sample_id, image_id, duplicate_group, label, suggested, p_label, p_suggested (what the face is likely to show, 0-1), score
-    (p_suggested - p_label, -1..1), p_wrong (probability that the label is wrong, given also what sources take for what, 0-1), copies (rows).
+    Columns: sample_id, image_id, duplicate_group, label, suggested (the likeliest other class), p_label, p_suggested (that they are true, 0-1), score
+    (p_suggested - p_label, -1..1), copies (rows).
 
     Raises:
         NotFound, Conflict: as `predictions`. BadInput: no out-of-fold predictions of a whole set, or none at all.
@@ -91,19 +89,16 @@ def ranked(frame: pd.DataFrame, second: Floats | None = None) -> pd.DataFrame:
     units = units.drop_duplicates(["group", "label"], ignore_index=True)  # copies with another label stand beside each other
     group, p = units["group"].to_numpy(), mean[units["group"]]
     y = pd.Index(classes).get_indexer(pd.Index(units["label"])).astype(np.int64)
-    given_as = noise(y, p)
-    shows = unfolded(p / p.sum(axis=1, keepdims=True), given_as)
-    heard = np.log(np.maximum(given_as[:, y].T, 1e-6))  # what each unit's label says about the true class
-    others = np.stack([np.bincount(group, weights=heard[:, c], minlength=len(names)) for c in range(len(classes))], 1)[group] - heard
-    shows = _normal(shows * np.exp(others))
-    rows, own = np.arange(len(y)), _normal(shows * np.exp(heard))
-    rest = shows.copy()
+    said = np.log(np.maximum(noise(y, p)[:, y].T, 1e-6))  # what the label of each unit says about the true class
+    said = np.stack([np.bincount(group, weights=said[:, c], minlength=len(names)) for c in range(len(classes))], 1)[group]
+    rows, true = np.arange(len(y)), _normal(p * np.exp(said))
+    rest = true.copy()
     rest[rows, y] = -1
     best = rest.argmax(axis=1)
-    out = units.assign(suggested=np.array(classes, dtype=object)[best], p_label=shows[rows, y], p_suggested=shows[rows, best],
-                       score=shows[rows, best] - shows[rows, y], p_wrong=1 - own[rows, y])
+    out = units.assign(suggested=np.array(classes, dtype=object)[best], p_label=true[rows, y], p_suggested=true[rows, best],
+                       score=true[rows, best] - true[rows, y])
     out = out.sort_values(["score", "sample_id"], ascending=[False, True]).drop_duplicates("group", ignore_index=True)
-    return out[["sample_id", "image_id", "duplicate_group", "label", "suggested", "p_label", "p_suggested", "score", "p_wrong", "copies"]]
+    return out[["sample_id", "image_id", "duplicate_group", "label", "suggested", "p_label", "p_suggested", "score", "copies"]]
 
 
 def noise(y: Ints, p: Floats) -> Floats:
@@ -120,14 +115,6 @@ def noise(y: Ints, p: Floats) -> Floats:
     found = joint.T
     found[found.sum(axis=1) == 0] = np.eye(k)[found.sum(axis=1) == 0]
     return _normal(found)
-
-
-def unfolded(p: Floats, given_as: Floats, steps: int = _STEPS) -> Floats:
-    """What faces show, [n, classes], from what label they are likely to be given, p [n, classes], and how labels are given, [true, given]."""
-    shows = p
-    for _ in range(steps):
-        shows = _normal(shows * ((p / np.maximum(shows @ given_as, 1e-12)) @ given_as.T))
-    return shows
 
 
 def of_pixels(pixels: Pixels, y: Ints, fold: Ints, classes: int, progress: Progress = lambda what, share: None) -> Floats:
@@ -197,7 +184,7 @@ def send(store: Store, actor: Person, run_id: str, number: int) -> str:
     chosen = found.head(number)
     scheme = card(store.workspace, read_config(store.workspace.runs / run_id).version_id)["scheme_id"]
     campaign = actions.queue(store, actor, KIND, chosen["image_id"].tolist(), scheme_id=scheme, run_id=run_id)
-    told = [json.dumps({"run": run_id, "suggested": s, "p_wrong": round(p, 3)}) for s, p in zip(chosen["suggested"], chosen["p_wrong"], strict=True)]
+    told = [json.dumps({"run": run_id, "suggested": s, "p_label": round(p, 3)}) for s, p in zip(chosen["suggested"], chosen["p_label"], strict=True)]
     findings.settle(store, [KIND], chosen.assign(kind=KIND, group_id=None, evidence=told))
     return campaign
 
@@ -213,6 +200,6 @@ def gains(store: Store, actor: Person) -> list[Gain]:
         sent = found[found["image_id"].isin(c.images)].merge(findings.decided(store, field), on="image_id", how="left")
         decided = sent[sent["value"].notna() & (sent["value"] != CANNOT_TELL)]
         realised = proportion((decided["value"] != decided["label"]).to_numpy(bool), np.arange(len(decided)))
-        out.append(Gain(campaign_id, c.name, c.run_id, len(sent), float(sent["p_wrong"].mean()),
-                        float(decided["p_wrong"].mean()) if len(decided) else None, realised))
+        out.append(Gain(campaign_id, c.name, c.run_id, len(sent), float(1 - sent["p_label"].mean()),
+                        float(1 - decided["p_label"].mean()) if len(decided) else None, realised))
     return out[::-1]

@@ -84,7 +84,7 @@ def main() -> None:
     orders["random"] = rng.permutation(len(frame))
     print(json.dumps({"run": asked.run, "rows": len(frame), "accuracy": round(float(frame["correct"].mean()), 4),
                       "base_rate": {c: round(float(yard[c].mean()), 4) for c in yard}, "ranking_seconds": round(time.perf_counter() - start, 1),
-                      "expected": round(float(ours["p_wrong"].head(asked.top).mean()), 3),
+                      "expected": round(1 - float(ours["p_label"].head(asked.top).mean()), 3),
                       "top": {name: measured(order, yard, half, asked.top) for name, order in orders.items()}}, indent=1))
 
 

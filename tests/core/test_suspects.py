@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 from cleanlab.count import compute_confident_joint
 from cleanlab.rank import get_label_quality_scores
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from helpers import ANNOTATOR, LEAD
+from uuid_utils import uuid7
 
+from fercore import audit, curation
 from fercore.domain import Workspace
-from fercore.errors import BadInput, FerError, NotFound
+from fercore.errors import BadInput, FerError, NotAllowed, NotFound
 from fercore.evaluation import suspects
+from fercore.evaluation.record import record_finished
+from fercore.store import Store
 from tests.core.prediction_frames import CLASSES
 from tests.core.test_training import K_FOLD, train
 from tests.core.version_files import make_version
@@ -43,23 +46,15 @@ def test_the_confident_joint_is_cleanlabs() -> None:
     assert np.diag(np.roll(expected, -1, axis=1)).mean() > 0.1  # true class c is given as c + 1
 
 
-def test_noise_that_is_known_is_taken_out() -> None:
-    """With three classes of which the first is given as the second in 40 % of its faces; predictions that say what is given, exactly."""
-    given_as = np.array([[0.6, 0.4, 0], [0, 1, 0], [0, 0, 1.0]])
-    shows = np.array([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.02, 0.03, 0.95]])
-    got = suspects.unfolded(shows @ given_as, given_as, steps=2000)
-    np.testing.assert_allclose(got, shows, atol=0.02)
-    np.testing.assert_allclose(suspects.unfolded(shows, np.eye(3)), shows, atol=1e-12)
-
-
-@given(st.integers(0, 2**31), st.integers(2, 6))
-@settings(max_examples=25)
-def test_unfolded_rows_are_probabilities(seed: int, k: int) -> None:
-    rng = np.random.default_rng(seed)
-    p, noise = rng.dirichlet(np.full(k, 0.2), 20), rng.dirichlet(np.full(k, 0.2), k)
-    got = suspects.unfolded(p, noise)
-    assert np.isfinite(got).all() and (got >= 0).all()
-    np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-9)
+def test_a_label_is_judged_by_bayes_rule() -> None:
+    """Two classes; 8 of 10 faces of each look like it to the model (0.9), and one of each is labelled as the other: by hand."""
+    frame = pd.DataFrame({"sample_id": list("abcdefghij"), "image_id": list("abcdefghij"), "duplicate_group": list("abcdefghij"), "out_of_fold": True,
+                          "label": ["happy"] * 4 + ["sad"] + ["sad"] * 4 + ["happy"], "p_happy": [0.9] * 5 + [0.1] * 5, "p_sad": [0.1] * 5 + [0.9] * 5})
+    ranked = suspects.ranked(frame).set_index("sample_id")
+    assert set(ranked.index[:2]) == {"e", "j"}  # of each true class, 4 of 5 are labelled as it, so that 0.2 and 0.8 are what a label says
+    assert ranked.at["e", "p_label"] == pytest.approx(0.1 * 0.8 / (0.1 * 0.8 + 0.9 * 0.2)) and ranked.at["e", "suggested"] == "happy"
+    assert ranked.at["a", "p_label"] == pytest.approx(0.9 * 0.8 / (0.9 * 0.8 + 0.1 * 0.2))
+    assert ranked.at["a", "score"] == pytest.approx(1 - 2 * ranked.at["a", "p_label"])
 
 
 def test_planted_errors_come_first_more_of_them_than_by_cleanlabs_margin_and_their_share_is_foretold() -> None:
@@ -72,7 +67,7 @@ def test_planted_errors_come_first_more_of_them_than_by_cleanlabs_margin_and_the
         ours = suspects.ranked(frame)
         first = pd.Index(frame["sample_id"]).get_indexer(ours["sample_id"].head(200))
         hits[seed] = wrong[first].mean(), wrong[theirs].mean()
-        expected.append(float(ours["p_wrong"].mean()))
+        expected.append(1 - float(ours["p_label"].mean()))
     assert hits[:, 0].mean() > hits[:, 1].mean() > 0.2
     assert np.mean(expected) == pytest.approx(0.2, abs=0.1)
 
@@ -175,8 +170,8 @@ def test_a_chosen_number_goes_to_people_and_what_they_decide_is_set_beside_what_
         assert curation.record(store, ANNOTATOR, [{"event_id": str(uuid7()), "op": "set", "image_id": row.image_id, "field": "expression",
                                                    "value": value, "gesture": str(uuid7())}]).acked
     found = suspects.gains(store, LEAD)[0]
-    assert found.campaign_id == campaign and found.predicted == pytest.approx(first["p_wrong"].mean())
-    assert found.predicted_decided == pytest.approx(first["p_wrong"].head(3).mean())
+    assert found.campaign_id == campaign and found.predicted == pytest.approx(1 - first["p_label"].mean())
+    assert found.predicted_decided == pytest.approx(1 - first["p_label"].head(3).mean())
     assert found.realised.percent().startswith("33.3 % [6.1, 79.2], n = 3")  # Wilson's interval of one in three, by hand
     with pytest.raises(NotAllowed):
         suspects.gains(store, ANNOTATOR)
