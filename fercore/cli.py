@@ -45,6 +45,7 @@ from fercore.store import sources as source_table
 from fercore.store import versions as version_table
 from fercore.training.config import SETTINGS, run_config
 from fercore.training.presets import PRESETS, settings_of
+from fercore.training.queue import in_order
 from fercore.training.rundir import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -92,7 +93,7 @@ def show(data: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(evaluation.to_json(data), default=str))
     elif isinstance(data, pd.DataFrame):
-        print(data.to_string(index=False, na_rep="-") if len(data) else "(none)")
+        print(data.astype(object).where(data.notna(), "-").to_string(index=False) if len(data) else "(none)")
     elif isinstance(data, dict):
         for key, value in data.items():
             print(f"{key}: {value}")
@@ -1061,8 +1062,8 @@ def _follow(place: Workspace, run_id: str, minutes: float | None, person: Person
         raise FerError(status.error.title, status.error.detail, status.error.remedy)
 
 
-def _run_row(run: Run) -> dict[str, Any]:
-    return {"run": run.run_id, "state": run.status.state, "version": run.config.version_id if run.config else None,
+def _run_row(run: Run, places: dict[str, int]) -> dict[str, Any]:
+    return {"run": run.run_id, "state": run.status.state, "place": places.get(run.run_id), "version": run.config.version_id if run.config else None,
             "protocol": run.config.protocol if run.config else None, "device": run.status.device,
             "progress": round(run.status.progress.fraction, 3), "error": run.status.error.title if run.status.error else None}
 
@@ -1070,7 +1071,9 @@ def _run_row(run: Run) -> dict[str, Any]:
 @running.callback()
 def runs(context: typer.Context, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is None:
-        show(pd.DataFrame([_run_row(r) for r in jobs.list_runs(Workspace(workspace))]), as_json)
+        found = jobs.list_runs(Workspace(workspace))
+        places = {run.run_id: place for place, run in enumerate(in_order(found), 1)}
+        show(pd.DataFrame([_run_row(r, places) for r in found]).convert_dtypes(), as_json)
 
 
 @running.command("show")

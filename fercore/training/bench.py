@@ -5,8 +5,8 @@
 Columns, in images a second: `bare`: forward, backward and update on one batch that is ready on the device; `ours`: the same with batches made by
 `augment.Faces` from uint8 images on the device, without augmentation; `augmented`: with mirroring, turning, shifting, zooming and erasing;
 `folder`: the plain loop of a tutorial (the same network in the default memory format, torch.optim.Adam, batches of torchvision's ImageFolder of PNG
-files through a DataLoader with `--workers` processes), without augmentation; `folder_augmented`: with a mirror and a turn. `roofline`: floating-point operations a second of `ours` as a share of what this device reaches on large matrix products
-(measured here, in the same precision).
+files through a DataLoader with `--workers` processes), without augmentation; `folder_augmented`: with a mirror and a turn. `roofline`: floating-point
+operations a second of `ours` as a share of what this device reaches on large matrix products (measured here, in the same precision).
 
 Needs torch, torchvision, numpy, pandas, pyarrow and scikit-learn only. The faces are noise: speed does not depend on what they show.
 """

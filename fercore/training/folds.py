@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import StratifiedGroupKFold
 
 from fercore.errors import TrainingError
 from fercore.training.data import Rows, VersionData, refuse_leaks
@@ -54,6 +53,8 @@ def k_folds(data: VersionData, folds: int, seed: int) -> list[Fold]:
 
 def _parts(data: VersionData, rows: Rows, n: int, seed: int) -> npt.NDArray[np.int64]:
     """The part, 0..n-1, of each of `rows`; equal duplicate groups get equal parts."""
+    from sklearn.model_selection import StratifiedGroupKFold  # here, as hold-out runs start faster without
+
     part = np.empty(len(rows), np.int64)
     splitter = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # a class too small for ten inner parts is no harm: it may be missing in a stopping part

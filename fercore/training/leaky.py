@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import train_test_split
 
 from fercore.domain import Pixels
 from fercore.errors import BadInput, TrainingError
@@ -50,6 +49,8 @@ def leaky_split(data: VersionData, method: str, seed: int, val_share: float = 0.
         BadInput: an unknown method, or one that changes no row (class_weights, weighted_sampler).
         TrainingError: as `balanced`; too few rows to split, by class.
     """
+    from sklearn.model_selection import train_test_split  # here, as other runs start faster without
+
     if method in ("class_weights", "weighted_sampler"):
         raise BadInput("Nothing to balance before the split", f"{method} only weighs rows", "Choose none, or a method that adds or removes rows")
     # Draws from one seed are no independent draws: copies would then keep together, and 64 instead of 58 % of FER-2013 be copied.

@@ -54,7 +54,8 @@ def train(report: Report, config: RunConfig) -> None:
     report.stop_if_cancelled()
     data = read_version(report.run_dir.parents[1] / "versions" / config.version_id, config.manifest_sha256)
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    torch.use_deterministic_algorithms(True, warn_only=True)  # some layers have no deterministic form on a GPU: warned in log.txt
+    # Some layers have no deterministic form on a GPU: warned in log.txt. The first of the two also loads the compiler, which takes seconds.
+    torch.use_deterministic_algorithms(True, warn_only=True) if config.compile else torch.set_deterministic_debug_mode("warn")
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing changes on a CPU
     device = pick_device(config.device, report.slot)
     if device.type == "cuda":

@@ -1,6 +1,7 @@
 """Class balancing of training rows, after the split, and the guard that nothing evaluated is trained on.
 
-imbalanced-learn is loaded only by the methods that need it: the training benchmark runs on machines without it.
+imbalanced-learn and scikit-learn are loaded only by the methods that need them: the training benchmark runs on machines without the one, and a worker
+starts faster without the other.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.neighbors import NearestNeighbors
 
 from fercore.domain import Pixels
 from fercore.errors import BadInput, TrainingError
@@ -103,25 +103,16 @@ def _resampled(y: Labels, method: str, seed: int) -> Rows:
     return np.asarray(sampler.sample_indices_, np.int64)
 
 
-class _ClassNeighbours(NearestNeighbors):  # type: ignore[misc]
-    """`nearest` in the form SMOTE asks for: the face itself first, and no more neighbours than a tiny class has."""
-
-    def fit(self, X: npt.NDArray[np.float32], y: object = None) -> "_ClassNeighbours":  # noqa: N803
-        self.found_ = np.c_[np.arange(len(X)), nearest(X.astype(np.uint8), self.n_neighbors - 1)]
-        return self
-
-    def kneighbors(self, X: object, return_distance: bool) -> Rows:  # noqa: N803
-        return np.asarray(self.found_)
-
-
 def _smote(data: VersionData, faces: Pixels, y: Labels, seed: int) -> tuple[Pixels, Labels]:
     from imblearn.over_sampling import SMOTE
+
+    from fercore.training.neighbours import ClassNeighbours
 
     counts = np.bincount(y)
     if alone := [data.classes[c] for c in np.flatnonzero(counts == 1) if counts.max() > 1]:
         raise TrainingError(f"SMOTE needs two faces of class {alone[0]}", "There is one training row, so nothing lies between it and another",
                             "Add faces of the class, or choose another balancing, such as ros")
-    smote = SMOTE(random_state=seed, k_neighbors=_ClassNeighbours(n_neighbors=SMOTE_NEIGHBOURS + 1))
+    smote = SMOTE(random_state=seed, k_neighbors=ClassNeighbours(n_neighbors=SMOTE_NEIGHBOURS + 1))
     x, every = smote.fit_resample(faces.reshape(len(y), -1).astype(np.float32), y)
     made = np.rint(x[len(y):]).astype(np.uint8).reshape(-1, *faces.shape[1:])
     return made, np.asarray(every[len(y):], np.int64)

@@ -79,13 +79,12 @@ def plain(workspace: Workspace) -> Path:
 
 
 WAYS: dict[str, dict[str, object]] = {
-    "plateau": {"schedule": "plateau", "plateau_patience": 0, "learning_rate": 0.02, "monitor": "val_accuracy"},
-    "cosine": {"schedule": "cosine", "optimizer": "adamw", "weight_decay": 0.01, "label_smoothing": 0.1},
-    "one cycle": {"schedule": "one_cycle", "optimizer": "sgd", "learning_rate": 0.05},
+    "plateau, drawn faces": {"schedule": "plateau", "plateau_patience": 0, "learning_rate": 0.02, "monitor": "val_accuracy", "balance": "weighted_sampler"},
+    "cosine, class weights": {"schedule": "cosine", "optimizer": "adamw", "weight_decay": 0.01, "label_smoothing": 0.1, "balance": "class_weights"},
+    "one cycle, views": {"schedule": "one_cycle", "optimizer": "sgd", "learning_rate": 0.05, "test_views": "flip"},
     "augmented": {"flip": True, "rotation": 10, "translate": 0.1, "zoom_min": 0.9, "zoom_max": 1.1, "noise": 0.02, "erasing": 0.5, "optimizer": "radam"},
-    "made faces": {"balance": "smote"}, "drawn faces": {"balance": "weighted_sampler"}, "class weights": {"balance": "class_weights"},
-    "drawn labels": {"labels": "probability"}, "soft labels": {"labels": "cross_entropy", "sample_weights": True},
-    "several labels": {"labels": "multi_target"}, "half": {"precision": "bfloat16"}, "views": {"test_views": "flip"},
+    "made faces, half": {"balance": "smote", "precision": "bfloat16"}, "drawn labels": {"labels": "probability"},
+    "soft labels": {"labels": "cross_entropy", "sample_weights": True}, "several labels": {"labels": "multi_target"},
     "leaky": {"protocol": "leaky", "balance": "ros"}}
 
 

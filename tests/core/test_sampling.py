@@ -197,8 +197,9 @@ def test_an_unknown_method_is_refused() -> None:
     assert get_args(Balance) == BALANCES
 
 
-def test_imbalanced_learn_is_loaded_only_where_it_is_needed() -> None:
-    code = "import sys, fercore.training.sampling, fercore.training.leaky; print([m for m in sys.modules if m.startswith('imblearn')])"
+def test_what_few_runs_need_is_loaded_only_by_those() -> None:
+    code = ("import sys, fercore.training.loop, fercore.training.worker; "
+            "print([m for m in sys.modules if m in ('imblearn', 'sklearn', 'scipy', 'torch._inductor')])")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
