@@ -91,4 +91,4 @@ def _maps(picture: np.ndarray | None, occlusion: np.ndarray, gradients: np.ndarr
     for column, title, values in zip(st.columns(2), ("Occlusion", "Integrated gradients"), (occlusion, gradients), strict=True):
         with column:
             st.markdown(f"**{title}**")
-            charts.draw(charts.saliency(picture, values), f"{title}-{key}", height=250 if picture is not None else 380, picture="PNG")
+            charts.draw(charts.saliency(picture, values), f"{title}-{key}", height=290 if picture is not None else 420, picture="PNG")

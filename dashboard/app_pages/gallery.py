@@ -44,7 +44,7 @@ except FerError as error:
 if found.empty:
     st.info("No such face.", icon=":material/search_off:")
     st.stop()
-left, right = st.columns([3, 2], gap="medium")
+left, right = st.columns(2, gap="medium")
 with left:
     start = faces.pager(len(found), 24, "page", charts.many(len(found)))
     part = found.iloc[start:start + 24]

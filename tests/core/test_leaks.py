@@ -9,7 +9,7 @@ import pytest
 from helpers import ANNOTATOR, LEAD
 from uuid_utils import uuid7
 
-from fercore import curation, evaluation, ingest, versions
+from fercore import cli, curation, evaluation, ingest, versions
 from fercore.domain import Workspace
 from fercore.errors import BadInput, NotAllowed, NotFound
 from fercore.evaluation import gallery, ledger
@@ -187,3 +187,24 @@ def test_the_gallery_is_sorted_as_it_says() -> None:
     for wrong_other, says in ((None, "Two runs"), (other.drop(columns="p_sad"), "other classes"), (other.iloc[:0], "No face in common")):
         with pytest.raises(BadInput, match=says):
             gallery.faces("apart", frame, wrong_other)
+
+
+def test_the_commands_print_what_the_functions_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = workspace_of(tmp_path, CROSSED)
+    run_of(workspace, "r", {i: (0, i != "h") for i in "defgh"})
+    place = ["--workspace", str(tmp_path), "--json"]
+
+    def said(*command: str) -> dict | list:
+        with pytest.raises(SystemExit) as done:
+            cli.app([*command, *place])
+        assert done.value.code == 0
+        return json.loads(capsys.readouterr().out)
+
+    found = said("leaks", "v-1", "--run", "r")
+    assert found["counts"] == {"exact": 1, "near": 1, "derivative": 1} and found["near_known"] is False
+    assert found["inflation"]["value"] == pytest.approx(0.8 - 0.5)
+    assert [row["reads"] for row in said("ledger")] == [1]
+    with pytest.raises(BadInput, match="No out-of-fold"):
+        cli.app(["suspects", "r", *place])
+    with pytest.raises(BadInput, match="What is to be explained"):
+        cli.app(["saliency", "r", *place])
