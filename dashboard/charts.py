@@ -192,7 +192,8 @@ def saliency(face: np.ndarray | None, values: np.ndarray, unit: str = "percentag
     if face is not None:
         figure.add_heatmap(z=face, colorscale="gray", zmin=0, zmax=255, showscale=False, hoverinfo="skip")
     figure.add_heatmap(z=100 * values, zmin=-100 * top, zmax=100 * top,
-                       colorbar={"title": {"text": unit, "side": "bottom"}, "thickness": 10, "orientation": "h", "nticks": 5},
+                       colorbar={"title": {"text": unit, "side": "bottom"}, "thickness": 10, "orientation": "h", "nticks": 5,
+                                 "y": -0.02, "yanchor": "top"},
                        colorscale=[[0, f"rgba({_AGAINST}, .9)"], [0.5, f"rgba({_AGAINST}, 0)"], [0.5, f"rgba({_FOR}, 0)"], [1, f"rgba({_FOR}, .9)"]],
                        hovertemplate="row %{y}, column %{x}: %{z:+.2f} points<extra></extra>")
     figure.update_xaxes(visible=False, constrain="domain")
