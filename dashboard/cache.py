@@ -20,7 +20,8 @@ from fercore.bias.examine import unseen
 from fercore.curation import Campaign, adjudication, campaigns, quality, rules
 from fercore.curation import schemes as book
 from fercore.domain import SIDE, Filter, Person, Workspace
-from fercore.evaluation import Estimate
+from fercore.evaluation import Estimate, ledger
+from fercore.evaluation import suspects as suspicion
 from fercore.evaluation.record import record_finished
 from fercore.models import BACKBONES, MODELS
 from fercore.schemes import Scheme
@@ -624,6 +625,41 @@ def architecture(store: Store, model: str) -> pd.DataFrame:
 @reader(entries=16)
 def leak(store: Store, run_id: str) -> evaluation.Leak:
     return evaluation.leak(store.workspace, run_id)
+
+
+def suspects(run_id: str) -> pd.DataFrame | None:
+    """The kept ranking of a run's labels; None where nobody has asked for one."""
+    path = suspicion.path_of(workspace(), run_id)
+    return _suspects(run_id, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@reader(entries=4)
+def _suspects(store: Store, run_id: str, written: int) -> pd.DataFrame:
+    found = suspicion.known(store.workspace, run_id)
+    assert found is not None  # the caller has seen the file
+    return found
+
+
+@reader("findings", "versions", entries=16)
+def leaks(store: Store, version: str, run_id: str | None) -> evaluation.Leaks:
+    """Faces that are judged by and trained on, with the near duplicates that the audit found."""
+    return evaluation.leaks(store.workspace, version, run_id, findings.near_pairs(store, audit.bound_of(store, "near_duplicate") or 1.0))
+
+
+@reader("labels", "versions", "people", entries=16)
+def test_edits(store: Store, person: Person, version: str, since: str) -> ledger.Edits:
+    return ledger.edits(store, person, version, since)
+
+
+@reader("runs", "versions", entries=2)
+def test_sets(store: Store) -> pd.DataFrame:
+    """How often each set of test faces was read."""
+    return ledger.reads(store.workspace)
+
+
+@reader("labels", "campaigns")
+def gains(store: Store, person: Person) -> list[suspicion.Gain]:
+    return suspicion.gains(store, person)
 
 
 @reader(entries=2)

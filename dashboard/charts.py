@@ -202,6 +202,25 @@ def count_bars(names: list[str], counts: list[int], title: str) -> go.Figure:
     return figure
 
 
+_AGAINST, _FOR = "0, 114, 178", "213, 94, 0"  # blue and vermillion: told apart by every eye
+
+
+def saliency(face: np.ndarray | None, values: np.ndarray, unit: str = "percentage points") -> go.Figure:
+    """Signed shares of a probability [48, 48] over a face of 0-255, or alone: vermillion speaks for the class, blue against it, none is clear."""
+    top = float(np.abs(values).max()) or 1.0
+    figure = go.Figure()
+    if face is not None:
+        figure.add_heatmap(z=face, colorscale="gray", zmin=0, zmax=255, showscale=False, hoverinfo="skip")
+    figure.add_heatmap(z=100 * values, zmin=-100 * top, zmax=100 * top,
+                       colorbar={"title": {"text": unit, "side": "bottom"}, "thickness": 10, "orientation": "h", "nticks": 5,
+                                 "y": -0.02, "yanchor": "top"},
+                       colorscale=[[0, f"rgba({_AGAINST}, .9)"], [0.5, f"rgba({_AGAINST}, 0)"], [0.5, f"rgba({_FOR}, 0)"], [1, f"rgba({_FOR}, .9)"]],
+                       hovertemplate="row %{y}, column %{x}: %{z:+.2f} points<extra></extra>")
+    figure.update_xaxes(visible=False, constrain="domain")
+    figure.update_yaxes(visible=False, autorange="reversed", scaleanchor="x", constrain="domain")
+    return figure
+
+
 def fences(values: pd.Series) -> tuple[float, float]:
     """Tukey's fences: 1.5 box lengths beyond the quartiles."""
     q1, q3 = np.quantile(values, [0.25, 0.75])

@@ -13,6 +13,7 @@ from fercore.domain import Permission, Person
 from fercore.errors import Conflict, FerError
 
 _LOCK = threading.Lock()
+_KEPT = 100  # outcomes that wait for somebody to look at them
 Progress = Callable[[str, float], None]  # what is being done, and the share of all that is done
 
 
@@ -33,6 +34,7 @@ class Task:
     over: bool = False
     began: float = field(default_factory=time.monotonic)
     stop: threading.Event = field(default_factory=threading.Event)
+    needs: Permission = Permission.IMPORT  # to see and to cancel it
 
     def progress(self, doing: str, share: float) -> None:
         """Raises: Cancelled: somebody pressed Cancel."""
@@ -59,8 +61,8 @@ def _tasks() -> dict[str, Task]:
     return _of(str(cache.store().workspace.root))
 
 
-def start(kind: str, title: str, person: Person, work: Callable[[Progress], Any]) -> Task:
-    """Runs `work` of somebody who may import in a thread and returns at once. It must call nothing of Streamlit.
+def start(kind: str, title: str, person: Person, work: Callable[[Progress], Any], needs: Permission = Permission.IMPORT) -> Task:
+    """Runs `work` of somebody who has the permission in a thread and returns at once. It must call nothing of Streamlit.
 
     Raises:
         Conflict: work of this kind is under way.
@@ -69,7 +71,9 @@ def start(kind: str, title: str, person: Person, work: Callable[[Progress], Any]
         before = _tasks().get(kind)
         if before and not before.over:
             raise Conflict(f"{before.title} is under way", f"{before.person} started it", "Wait until it ends, or cancel it")
-        task = _tasks()[kind] = Task(title, person.name)
+        for old in [k for k, t in _tasks().items() if t.over][:-_KEPT]:
+            dismiss(old)
+        task = _tasks()[kind] = Task(title, person.name, needs=needs)
 
     def run() -> None:
         try:
@@ -116,7 +120,7 @@ def dismiss(kind: str) -> None:
 @st.fragment(run_every=0.5)
 def _bar(kind: str) -> None:
     task = _tasks().get(kind)
-    if task is None or task.over or not access.actor().may(Permission.IMPORT):
+    if task is None or task.over or not access.actor().may(task.needs):
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(task.share, access.plain(" · ".join(part for part in (task.title, task.doing, f"{task.share:.0%}", task.left) if part)))

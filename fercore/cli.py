@@ -36,6 +36,9 @@ from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
 from fercore.domain import Person, Role, Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotAllowed, WorkspaceError
+from fercore.evaluation import ledger as book
+from fercore.evaluation import suspects as suspicion
+from fercore.evaluation.record import record_finished
 from fercore.ingest import images
 from fercore.models import BACKBONES, MODELS, spec_of
 from fercore.store import Store, labels, query_sealed
@@ -947,6 +950,114 @@ def leak(run: str, against: Annotated[str | None, typer.Option(help="A clean run
           f"on faces made           {found.on_made.percent()}\non the rest             {found.on_fresh.percent()}")
     if found.predicted is not None and found.inflation is not None:
         print(f"predicted by copies     {100 * found.predicted:.1f} %\ninflation               {100 * found.inflation:+.1f} points")
+
+
+@app.command()
+def leaks(version: str, run: Annotated[str | None, typer.Option(help="Also what this run met in training, and its inflation.")] = None,
+          faces: Annotated[bool, typer.Option("--faces", help="List the faces.")] = False, workspace: Where = DEFAULT,
+          as_json: AsJson = False) -> None:
+    """Faces that are judged by and trained on: identical ones, near duplicates and edited copies across splits. 'leak' explains a leaky protocol."""
+    place, pairs = Workspace(workspace), None
+    try:
+        with opened(workspace) as store:
+            pairs = finding_table.near_pairs(store, auditing.bound_of(store, "near_duplicate") or 1.0)
+    except WorkspaceError as error:
+        say(f"fercore: {error} Near duplicates that the audit found are left out.")
+    found = evaluation.leaks(place, version, run, pairs)
+    if as_json:
+        show({**vars(found), "counts": found.counts()}, True)
+        return
+    if faces:
+        show(found.faces, False)
+        return
+    print(f"{'faces that are judged':24}{found.judged:,}\n{'of these also trained on':24}{len(found.faces):,}")
+    for kind, n in found.counts().items():
+        print(f"  {kind:22}{n:,}" + (" (duplicate groups of the version only)" if kind == "near" and not found.near_known else ""))
+    if found.all_faces and found.without and found.on_leaked and found.inflation:
+        print(f"{'accuracy':24}{found.all_faces.percent()}\n{'without leaked faces':24}{found.without.percent()}\n"
+              f"{'on leaked faces':24}{found.on_leaked.percent()}\n{'inflation':24}{found.inflation.points()}")
+
+
+@app.command()
+def ledger(version: Annotated[str | None, typer.Argument(help="Also what people changed on its test labels; needs the database.")] = None,
+           since: Annotated[str, typer.Option(help="Compare with this earlier version instead of the given labels.")] = "",
+           workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """How often each set of test faces was read, and who changed its labels."""
+    place = Workspace(workspace)
+    read = book.reads(place)
+    if version is None:
+        short = read.assign(test_set=read["test_set"].str[:12], versions=read["versions"].map(", ".join)).drop(columns="runs")
+        show(read if as_json else short, as_json)
+        return
+    with opened(workspace) as store:
+        found = book.edits(store, actor(store, person), version, since)
+    times = int(read.set_index("test_set")["reads"].get(found.test_set, 0))
+    if as_json:
+        show({**vars(found), "reads": times}, True)
+        return
+    print(f"{found.version_id}: {found.faces:,} test faces ({found.test_set[:12]}), read {times} times; {found.rule}\n"
+          f"{len(found.changed):,} test labels differ from {since or 'the given ones'}")
+    show(found.changed.value_counts(["before", "after"]).reset_index(name="faces"), False)
+    print("\nwhat people did on these faces")
+    show(found.acts, False)
+
+
+@app.command()
+def suspects(run: str, top: Annotated[int, typer.Option(min=1, help="How many of them.")] = 20,
+             queue: Annotated[bool, typer.Option("--queue", help="Send them to a review queue of their own.")] = False,
+             gain: Annotated[bool, typer.Option("--gain", help="Show what came of queues: predicted and realised share of wrong labels.")] = False,
+             workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
+    """Labels that are likely to be wrong, from the out-of-fold predictions of a k-fold run, the most suspect first."""
+    with tqdm(total=100, unit="%", file=sys.stderr, leave=False, bar_format="{desc} {percentage:3.0f}% {elapsed}") as bar:
+        def progress(what: str, share: float) -> None:
+            bar.set_description_str(what, refresh=False)
+            bar.update(round(100 * share) - bar.n)
+
+        found = suspicion.rank(Workspace(workspace), run, progress)
+    if queue or gain:
+        with opened(workspace) as store:
+            who = actor(store, person)
+            if queue:
+                record_finished(store)
+                say(f"sent to the campaign {suspicion.send(store, who, run, top)}")
+            gains = suspicion.gains(store, who)
+    if gain:
+        show(gains if as_json else pd.DataFrame([{"queue": g.name, "run": g.run_id, "sent": g.sent, "predicted": f"{100 * g.predicted:.1f} %",
+                                                  "realised": g.realised.percent()} for g in gains]), as_json)
+        return
+    first = found.head(top)
+    show(first if as_json else first.drop(columns=["image_id", "duplicate_group"]).round(3), as_json)
+    say(f"{len(found):,} faces ranked; of the first {len(first):,}, {100 * (1 - first['p_label'].mean()):.1f} % are expected to be labelled wrongly")
+
+
+@app.command()
+def saliency(run: str, sample: Annotated[str | None, typer.Option(help="Explain the prediction of this face (sample id).")] = None,
+             class_: Annotated[str | None, typer.Option("--class", help="With --sample the class to explain instead of the predicted one; alone, "
+                                                        "average over faces labelled and predicted so.")] = None,
+             patch: Annotated[int, typer.Option(min=1, max=48, help="Side of the square that occlusion blackens; 1 is pixel by pixel.")] = 4,
+             faces: Annotated[int, typer.Option(min=1, help="Average over at most so many faces.")] = 50,
+             to: Annotated[Path | None, typer.Option(help="Write the maps to this new .npz file.")] = None, device: str = "cpu",
+             workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Which pixels a prediction hangs on: occlusion and integrated gradients of one face, or averaged over the faces of a class."""
+    from fercore.evaluation import saliency as looking  # torch takes seconds
+
+    if sample is None and class_ is None:
+        raise BadInput("What is to be explained", "Neither --sample nor --class is given", "Give a face, or a class to average over")
+    place = Workspace(workspace)
+    with tqdm(total=100, unit="%", file=sys.stderr, leave=False, bar_format="{percentage:3.0f}% {elapsed}") as bar:
+        def progress(share: float) -> None:
+            bar.update(round(100 * share) - bar.n)
+
+        how: dict[str, Any] = {"patch": patch, "device": device, "progress": progress}
+        found = (looking.of_faces(place, run, [sample], target=class_, **how) if sample
+                 else looking.of_class(place, run, str(class_), most=faces, **how))
+    occlusion, gradients = found.mean()
+    if to:
+        found.save(to)
+    out = {"run": run, "class": found.target[0], "n": len(found.sample_ids), "patch": patch, "probability": float(found.probability.mean()),
+           "probability_of_black": float(found.black.mean()), "gradients_sum": float(gradients.sum()),
+           "most_occluded": float(occlusion.max()), "least_occluded": float(occlusion.min())}
+    show(out | {"samples": found.sample_ids, "occlusion": occlusion, "gradients": gradients} if as_json else out, as_json)
 
 
 def _follow(place: Workspace, run_id: str, minutes: float | None, person: Person) -> None:

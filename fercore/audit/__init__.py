@@ -36,7 +36,7 @@ def run(store: Store, actor: Person, *, deep: bool = False, progress: Progress =
         _compare(store, progress)
         _score(store, progress)
     progress("Settling the findings", 0.98)
-    kinds = [k for k, c in CHECKS.items() if deep or not c.deep]
+    kinds = [k for k, c in CHECKS.items() if (deep or not c.deep) and not c.elsewhere]
     findings.settle(store, kinds, pd.concat([f for f in (_found(store, k) for k in kinds) if len(f)] or [pd.DataFrame()], ignore_index=True))
     progress("Done", 1.0)
     return findings.summary(store)

@@ -78,10 +78,11 @@ def keep_one(store: Store, actor: Person, groups: Sequence[str], kind: str = "ne
     return mark(store, actor, found.drop(found.groupby("group_id")["sharpness"].idxmax())["image_id"], "exclude", "duplicate")
 
 
-def queue(store: Store, actor: Person, kind: str, image_ids: Sequence[str] = ()) -> str:
+def queue(store: Store, actor: Person, kind: str, image_ids: Sequence[str] = (), *, scheme_id: str = FER7.scheme_id,
+          run_id: str | None = None) -> str:
     """Opens a campaign in which people review these faces, or all with this finding, the most marked first; returns its id.
 
-    Flags are confirmed on a wall; the expression of all others is asked one face at a time.
+    Flags are confirmed on a wall; the label of all others is asked one face at a time, in `scheme_id`. `run_id`: whose predictions chose the faces.
 
     Raises:
         NotAllowed, NotFound. BadInput: no face has the finding, too many are chosen, or an image is not here.
@@ -93,7 +94,7 @@ def queue(store: Store, actor: Person, kind: str, image_ids: Sequence[str] = ())
     told = asked or kind not in FROM_VOTES  # annotators read the name before they answer (honesty rule 5)
     name = f"Review: {KINDS[kind].lower() if told else 'a second look'}"
     which = {"images": tuple(image_ids)} if image_ids else {"finding": kind, "priority": "finding"}
-    spec: dict[str, Any] = {"ask": (asked,), "grid": True, "claim": claim} if asked else {"ask": (FER7.scheme_id,), "votes": 3}
+    spec: dict[str, Any] = {"ask": (asked,), "grid": True, "claim": claim} if asked else {"ask": (scheme_id,), "votes": 3, "run_id": run_id}
     number = 1
     while True:
         try:

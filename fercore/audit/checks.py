@@ -26,6 +26,7 @@ class Check:
         deep: needs all pairs of faces or a trained model, and so half a minute rather than seconds.
         from_votes: tells what others answered, or what a model suggests: hidden until a person has answered (honesty rule 5).
         grouped: its faces come in groups that belong together.
+        elsewhere: is found on another page; an audit leaves it as it is.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Check:
     deep: bool = False
     from_votes: bool = False
     grouped: bool = False
+    elsewhere: bool = False
 
 
 RANK_BOUND = 0.99  # of a score that is a rank, until somebody sets another
@@ -74,6 +76,8 @@ CHECKS = {c.kind: c for c in (
           bound=2.0, slider=(0.0, 3.4, 0.1), from_votes=True, fitted="2 bits are four answers with equal shares."),
     Check("votes_against_label", "Votes against the given label", "The one answer that most imported votes name is not the given label.",
           from_votes=True),
+    Check("suspect", "Suspect labels", "Labels that out-of-fold predictions speak against, as last sent to review from the page Suspect labels.",
+          from_votes=True, elsewhere=True),
     Check("class_imbalance", "Class imbalance", "A class with less than half of an equal share of the labelled rows, or more than twice."),
     Check("undecodable", "Undecodable", "Rows of a source that could not be read; the Import page lists them with their reasons."),
 )}

@@ -1,13 +1,26 @@
-"""What "balance, then split" does to an accuracy: the figures of a leaky run, with intervals, beside a clean one."""
+"""Test faces that a model has met in training, and what they do to an accuracy.
+
+`leak` explains a run whose protocol leaks by design ("balance, then split"); `leaks` looks for faces that crossed a split although none should.
+"""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
+
 from fercore.domain import Workspace
-from fercore.errors import BadInput
-from fercore.evaluation.estimate import Estimate, wilson
+from fercore.errors import BadInput, NotFound
+from fercore.evaluation.estimate import Estimate, Masks, codes, difference, proportion, wilson
 from fercore.evaluation.metrics import accuracy
 from fercore.evaluation.read import predictions
+from fercore.training.rundir import read_config
+from fercore.versions.files import card
+from fercore.versions.rows import rows_of
+
+KINDS = {"exact": "the very pixels", "near": "a near duplicate", "derivative": "an edited copy, or what it was made from"}
+_ROWS = ("sample_id", "image_id", "pixel_id", "duplicate_group", "split", "exclusion", "label")
 
 
 @dataclass(frozen=True)
@@ -74,3 +87,116 @@ def leak(workspace: Workspace, run_id: str, clean: str | None = None) -> Leak:
 def _share(k: int, n: int) -> Estimate:
     return Estimate(k / n, *wilson(k / n, n), n) if n else Estimate(None, None, None, 0, "no such rows")
 
+
+@dataclass(frozen=True)
+class Leaks:
+    """Faces that are judged by and, as they are or as a copy, trained on.
+
+    Attributes:
+        faces: sample_id, image_id, label, kind (of KINDS; the closest), via ("" for the splits of the version, else the run that trained on it).
+        judged: faces that are judged: of val and test, or those that the run predicts. near_known: whether near duplicates were looked up.
+        all_faces, without, on_leaked: accuracy of the run over these faces; None without a run.
+        inflation: how much the leaked faces raise the accuracy, in shares: share of leaked faces x (accuracy on them - on the rest), with the
+            interval of that difference (Newcombe) and the share taken as it is.
+    """
+
+    version_id: str
+    run_id: str | None
+    faces: pd.DataFrame
+    judged: int
+    near_known: bool
+    all_faces: Estimate | None = None
+    without: Estimate | None = None
+    on_leaked: Estimate | None = None
+    inflation: Estimate | None = None
+
+    def counts(self) -> dict[str, int]:
+        return {kind: int((self.faces["kind"] == kind).sum()) for kind in KINDS}
+
+
+def leaks(workspace: Workspace, version_id: str, run_id: str | None = None, pairs: pd.DataFrame | None = None) -> Leaks:
+    """Looks for them between the splits of a version or, with a run, between what the run predicts and what went into it: its training and stopping
+    rows, those of the runs it started from, and of an ensemble's members.
+
+    Args:
+        pairs: near duplicates of the workspace, image_a and image_b (see `store.findings.near_pairs`); None where nobody looked.
+
+    Raises:
+        NotFound: no such version or run, or one that went into the run is gone. BadInput: a leaky run, or one of another version.
+        Conflict: a run is not finished.
+    """
+    card(workspace, version_id)
+    if run_id is None:
+        rows = _rows(workspace, version_id)
+        judged = rows[rows["split"] != "train"]
+        met = pd.concat([_met(judged[judged["split"] == s], rows[rows["split"] != s], pairs, "") for s in ("val", "test")])
+        met = met.sort_values("kind", key=lambda k: k.map(list(KINDS).index)).drop_duplicates("sample_id")
+        return Leaks(version_id, None, met.reset_index(drop=True), len(judged), pairs is not None)
+    frame, config = predictions(workspace, run_id), read_config(workspace.runs / run_id)
+    if config.protocol == "leaky":
+        raise BadInput("This run leaks by design", f"{run_id} balances before it splits", "Explain it with: fercore leak RUN")
+    if config.version_id != version_id:
+        raise BadInput("A run of another version", f"{run_id} was trained on {config.version_id}", f"Ask for {config.version_id}")
+    rows = _rows(workspace, version_id).set_index("sample_id", drop=False)
+    parts = []
+    for fold, part in frame.groupby("fold"):
+        for via, seen in _trained(workspace, run_id, int(str(fold))):
+            parts.append(_met(rows.loc[part["sample_id"]], seen, pairs, via))
+    met = pd.concat(parts or [_met(rows.iloc[:0], rows, pairs, "")])
+    met = met.sort_values("kind", key=lambda k: k.map(list(KINDS).index)).drop_duplicates("sample_id", ignore_index=True)
+    leaked = frame["sample_id"].isin(met["sample_id"]).to_numpy()
+    return Leaks(version_id, run_id, met, len(frame), pairs is not None, accuracy(frame), accuracy(frame[~leaked]), accuracy(frame[leaked]),
+                 inflation(frame["correct"].to_numpy(bool), leaked, frame["duplicate_group"]))
+
+
+def inflation(correct: Masks, leaked: Masks, groups: "pd.Series[str]") -> Estimate:
+    """Accuracy over all n faces less that over those not `leaked`; no value where one of the two parts is empty, but 0 where nothing leaked."""
+    n, k = len(correct), int(leaked.sum())
+    if not n or k == n:
+        return Estimate(None, None, None, n, "every face leaked" if n else "no faces")
+    if not k:
+        return Estimate(0.0, 0.0, 0.0, n)
+    apart = difference(*(proportion(correct[part], codes(groups[part])) for part in (leaked, ~leaked)))
+    assert apart.value is not None and apart.low is not None and apart.high is not None
+    return Estimate(k / n * apart.value, k / n * apart.low, k / n * apart.high, n)
+
+
+def _rows(workspace: Workspace, version_id: str) -> pd.DataFrame:
+    rows = rows_of(workspace, version_id, *_ROWS)
+    rows = rows[rows["exclusion"] == ""]
+    return rows.assign(pixel_id=rows["pixel_id"].where(rows["pixel_id"] != "", rows["image_id"]))
+
+
+def _trained(workspace: Workspace, run_id: str, fold: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(run, rows) of all that a fold was trained on or stopped by, also before it started; a fold counts from 0, and hold-out runs have only that."""
+    config = read_config(workspace.runs / run_id)
+    if config.protocol == "ensemble":
+        for member in config.members:
+            yield from _trained(workspace, member, fold)
+        return
+    rows = _rows(workspace, config.version_id)
+    rows = rows[rows["split"].isin(["train", "val"])]
+    if config.protocol == "k_fold":
+        made = pd.read_parquet(workspace.runs / run_id / "predictions.parquet", columns=["sample_id", "fold"])
+        rows = rows[~rows["sample_id"].isin(made.loc[made["fold"] == fold, "sample_id"])]
+    elif config.protocol == "leaky":  # its parts are its own: what it was not trained on is not known
+        rows = _rows(workspace, config.version_id)
+    yield run_id, rows
+    if config.warm_start:
+        if not (workspace.runs / config.warm_start / "config.json").is_file():
+            raise NotFound("A run is gone", f"{run_id} started from {config.warm_start}, so that what it has seen is not known", "Restore that run")
+        yield from _trained(workspace, config.warm_start, fold)
+
+
+def _met(judged: pd.DataFrame, seen: pd.DataFrame, pairs: pd.DataFrame | None, via: str) -> pd.DataFrame:
+    """The judged rows that `seen` holds in some form, with kind and via."""
+    pixels, images = set(seen["pixel_id"]), set(seen["image_id"])
+    exact = judged["pixel_id"].isin(pixels)
+    derived = ~exact & (judged["image_id"].isin(images | pixels) | judged["pixel_id"].isin(images))
+    near = judged["duplicate_group"].isin(set(seen["duplicate_group"]))
+    if pairs is not None and len(pairs):
+        a, b = pairs["image_a"], pairs["image_b"]
+        near |= judged["image_id"].isin({*a[b.isin(images)], *b[a.isin(images)]})
+    kind = np.select([exact, derived, near], ["exact", "derivative", "near"], "")
+    found: pd.DataFrame = judged.assign(kind=kind, via=via).loc[kind != "", ["sample_id", "image_id", "label", "kind", "via"]]
+    return found

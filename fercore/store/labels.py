@@ -1,5 +1,6 @@
 """Label events: append-only acts of people on images, the hash chain over them, and the standing votes they fold into."""
 
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -184,6 +185,20 @@ def history(store: Store, image_id: str) -> pd.DataFrame:
         LEFT JOIN facts.label_event AS t ON t.event_id = e.target
         WHERE e.image_id = $id AND e.op <> 'seen' AND e.round <> 'practice' ORDER BY e.seq DESC
     """, {"id": image_id})
+
+
+def acts_on(store: Store, image_ids: list[str], field: str, since: datetime | None, until: datetime) -> pd.DataFrame:
+    """What people did about the label of these images, or to leave them out, between two times (UTC): day, person, role, field, round, mode, acts,
+    faces and standing (acts that were not undone or replaced), the newest first."""
+    return store.frame("""
+        SELECT e.recorded_at::DATE AS day, coalesce(p.name, e.person_id) AS person, e.role, e.field, e.round, e.mode, count(*) AS acts,
+               count(DISTINCT e.image_id) AS faces, count(*) FILTER (e.active) AS standing
+        FROM label_events AS e LEFT JOIN people AS p ON p.person_id = e.person_id
+        WHERE e.image_id IN (SELECT unnest($ids)) AND e.op IN ('set', 'unset') AND e.field IN ($field, 'exclude', 'flag_non_face')
+          AND e.round IN ('vote', 'confirm', 'adjudication')
+          AND ($since::TIMESTAMP IS NULL OR e.recorded_at > $since) AND e.recorded_at <= $until
+        GROUP BY ALL ORDER BY day DESC, person, e.field, e.round, e.mode
+    """, {"ids": image_ids, "field": field, "since": since, "until": until})
 
 
 def comments(store: Store, *, image_id: str | None = None, addressee: str | None = None) -> pd.DataFrame:

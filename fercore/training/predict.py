@@ -1,6 +1,6 @@
 """Finished runs as functions from faces to class probabilities. Nothing is written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +48,16 @@ class Predictor:
             return np.zeros((0, len(self.classes)), np.float32)
         x = torch.from_numpy(np.ascontiguousarray(pixels).reshape(-1, SIDE, SIDE)).to(self.device)
         with torch.inference_mode():
-            found = [self._of(network, x) for network in self.networks]
-        mean: Probabilities = torch.stack(found).mean(0).cpu().numpy()
+            mean: Probabilities = self.differentiable(x).cpu().numpy()
         return mean
+
+    def of_fold(self, fold: int, folds: int) -> "Predictor":
+        """Only the networks of one fold (0, 1, ...) of `folds`, which have not trained on its faces; all of them for a run without folds."""
+        return replace(self, networks=self.networks[fold::folds]) if folds else self
+
+    def differentiable(self, x: torch.Tensor) -> torch.Tensor:
+        """The same of faces that are on the device, with gradients where they are floats that want them."""
+        return torch.stack([self._of(network, x) for network in self.networks]).mean(0)
 
     def _of(self, network: _Network, x: torch.Tensor) -> torch.Tensor:
         faces = Faces(x, network.wanted, views=network.views)

@@ -35,6 +35,7 @@ def make_version(root: Path, version_id: str = "blobs-1", per_class: int = 30, c
                              "split": [*splits, None, None], "flags": "",
                              "exclusion": [None] * len(pixels) + ["non_face", "outlier"]})
     manifest["given_label"], manifest["duplicate_group"] = manifest["label"], manifest["image_id"]
+    manifest["age_band"], manifest["gender"], manifest["mean"] = None, None, 100.0
     order = np.argsort(manifest["sample_id"].to_numpy(dtype=str))
     write_version(root / "versions" / version_id, manifest.iloc[order], pixels[order[order < len(pixels)]])
     return Workspace(root)

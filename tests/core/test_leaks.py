@@ -1,0 +1,210 @@
+"""Faces that crossed a split, by hand; inflation against a simulation; and the ledger of test sets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import ANNOTATOR, LEAD
+from uuid_utils import uuid7
+
+from fercore import cli, curation, evaluation, ingest, versions
+from fercore.domain import Workspace
+from fercore.errors import BadInput, NotAllowed, NotFound
+from fercore.evaluation import gallery, ledger
+from fercore.evaluation.leakage import inflation
+from fercore.store import Store
+from fercore.training.config import run_config
+from fercore.training.rundir import Status, write_model
+from tests.core.prediction_frames import CLASSES, faces
+from tests.core.version_files import SHA
+
+IDS = list("abcdefgh")
+
+
+def workspace_of(root: Path, rows: list[tuple[str, str, str, str]], version_id: str = "v-1") -> Workspace:
+    """A version of rows (image, pixels, group, split), named a, b, ... in order; "" for pixels is the image itself."""
+    folder = root / "versions" / version_id
+    folder.mkdir(parents=True)
+    frame = pd.DataFrame(rows, columns=["image_id", "pixel_id", "duplicate_group", "split"]).assign(
+        sample_id=IDS[:len(rows)], source_id="s", label="happy", given_label="happy", exclusion=None, age_band=None, gender=None, flags="", mean=9.0)
+    frame["pixel_id"] = frame["pixel_id"].where(frame["pixel_id"] != "", frame["image_id"])
+    frame.to_parquet(folder / "manifest.parquet")
+    counts = frame["split"].value_counts().to_dict()
+    (folder / "version.json").write_text(json.dumps({"version_id": version_id, "manifest_sha256": SHA, "classes": CLASSES, "scheme_id": "fer7@1",
+                                                     "counts": {"train": 0, "val": 0, "test": 0, "excluded": 0} | counts, "created_at": version_id}))
+    (folder / "state.json").write_text(json.dumps({"state": "frozen", "manifest_sha256": SHA}))
+    return Workspace(root)
+
+
+def run_of(workspace: Workspace, name: str, predicted: dict[str, tuple[int, bool]], **changes: object) -> None:
+    """A finished run that predicted these samples: (fold, right)."""
+    run = workspace.runs / name
+    run.mkdir(parents=True)
+    config = {"version_id": "v-1", "manifest_sha256": SHA, "run_id": name} | changes
+    write_model(run / "config.json", run_config(config).model_copy(update={"members": tuple(changes.get("members", ()))}))
+    write_model(run / "status.json", Status(state="finished", test_reads=0 if changes.get("folds") else 1, finished_at="2026-01-02T00:00:00+00:00"))
+    rows = [(i, fold, "test", "happy", "happy" if right else "sad", [0.0] * 3 + [0.9, 0.1] + [0.0] * 2 if right else [0.0] * 3 + [0.1, 0.9] + [0.0] * 2,
+             True) for i, (fold, right) in predicted.items()]
+    pd.DataFrame(rows, columns=["sample_id", "fold", "split", "label", "predicted", "probabilities", "out_of_fold"]).to_parquet(
+        run / "predictions.parquet")
+
+
+CROSSED = [("1", "", "g1", "train"), ("2", "", "g2", "train"), ("3", "", "g3", "train"),
+           ("1", "", "g1", "test"),  # d: exactly a
+           ("2", "2-bright", "g4", "test"),  # e: an edited copy of b
+           ("5", "", "g3", "test"),  # f: in the group of c
+           ("6", "", "g6", "test"), ("7", "", "g7", "test")]  # g: a near duplicate of 1 by the audit; h: clean
+PAIRS = pd.DataFrame({"image_a": ["1"], "image_b": ["6"]})
+
+
+def test_each_way_across_a_split_is_found_and_named(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, CROSSED)
+    found = evaluation.leaks(workspace, "v-1", pairs=PAIRS)
+    assert dict(zip(found.faces["sample_id"], found.faces["kind"], strict=True)) == {"d": "exact", "e": "derivative", "f": "near", "g": "near"}
+    assert found.counts() == {"exact": 1, "near": 2, "derivative": 1} and found.judged == 5 and found.near_known
+    assert set(evaluation.leaks(workspace, "v-1").faces["sample_id"]) == {"d", "e", "f"}  # nobody looked for near duplicates
+    assert evaluation.leaks(workspace_of(tmp_path / "clean", CROSSED[1:3] + CROSSED[6:]), "v-1").faces.empty
+    with pytest.raises(NotFound):
+        evaluation.leaks(workspace, "v-2")
+
+
+def test_a_run_is_judged_with_and_without_the_faces_it_has_met(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, CROSSED)
+    run_of(workspace, "r", {"d": (0, True), "e": (0, True), "f": (0, True), "g": (0, False), "h": (0, True)})
+    found = evaluation.leaks(workspace, "v-1", "r")
+    assert set(found.faces["sample_id"]) == {"d", "e", "f"} and set(found.faces["via"]) == {"r"}
+    assert (found.all_faces.value, found.without.value, found.on_leaked.value) == (0.8, 0.5, 1.0)
+    assert (found.all_faces.n, found.without.n, found.on_leaked.n) == (5, 2, 3)
+    assert found.inflation.value == pytest.approx(0.3) and found.inflation.low < 0.3 < found.inflation.high
+
+
+def test_what_a_run_started_from_and_the_members_of_an_ensemble_count_too(tmp_path: Path) -> None:
+    clean = [("1", "", "g1", "train"), ("2", "", "g2", "val"), ("3", "", "g3", "test"), ("4", "", "g4", "test")]
+    workspace = workspace_of(tmp_path, clean)
+    workspace_of(tmp_path, [("3", "", "x", "train"), ("9", "", "y", "test")], "v-0")
+    run_of(workspace, "parent", {"b": (0, True)}, version_id="v-0")
+    run_of(workspace, "child", {"c": (0, True), "d": (0, True)}, warm_start="parent")
+    run_of(workspace, "fresh", {"c": (0, True), "d": (0, True)})
+    run_of(workspace, "both", {"c": (0, True), "d": (0, True)}, protocol="ensemble", members=("fresh", "child"))
+    assert evaluation.leaks(workspace, "v-1", "fresh").faces.empty and evaluation.leaks(workspace, "v-1", "fresh").inflation.value == 0
+    for name in ("child", "both"):
+        found = evaluation.leaks(workspace, "v-1", name).faces
+        assert found[["sample_id", "kind", "via"]].values.tolist() == [["c", "exact", "parent"]]
+    run_of(workspace, "lost", {"c": (0, True), "d": (0, True)}, warm_start="gone")
+    with pytest.raises(NotFound, match="gone"):
+        evaluation.leaks(workspace, "v-1", "lost")
+
+
+def test_folds_are_judged_against_the_other_folds(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, [("1", "", "g1", "train"), ("1", "", "g1", "train"), ("2", "", "g2", "train"), ("3", "", "g3", "val")])
+    run_of(workspace, "apart", {"a": (0, True), "b": (0, True), "c": (1, True), "d": (1, True)}, protocol="k_fold", folds=2)
+    run_of(workspace, "across", {"a": (0, True), "b": (1, True), "c": (0, True), "d": (1, True)}, protocol="k_fold", folds=2)
+    assert evaluation.leaks(workspace, "v-1", "apart").faces.empty
+    assert set(evaluation.leaks(workspace, "v-1", "across").faces["sample_id"]) == {"a", "b"}
+
+
+def test_runs_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, CROSSED)
+    workspace_of(tmp_path, CROSSED, "v-2")
+    run_of(workspace, "r", dict.fromkeys("defgh", (0, True)))
+    run_of(workspace, "leaky", dict.fromkeys("de", (0, True)), protocol="leaky", balance="ros")
+    with pytest.raises(BadInput, match="another version"):
+        evaluation.leaks(workspace, "v-2", "r")
+    with pytest.raises(BadInput, match="by design"):
+        evaluation.leaks(workspace, "v-1", "leaky")
+
+
+def test_inflation_covers_the_truth_as_often_as_it_says() -> None:
+    rng, n, k, inside = np.random.default_rng(0), 600, 150, 0
+    groups = pd.Series([f"g{i}" for i in range(n)])
+    leaked = np.arange(n) < k
+    for _ in range(400):
+        found = inflation(rng.random(n) < np.where(leaked, 0.9, 0.6), leaked, groups)
+        inside += found.low <= k / n * 0.3 <= found.high
+    assert 0.92 < inside / 400 < 0.98
+    correct = rng.random(n) < 0.5
+    assert inflation(correct, leaked, groups).value == pytest.approx(correct.mean() - correct[~leaked].mean())
+    assert inflation(correct, leaked | True, groups).value is None and inflation(correct[:0], leaked[:0], groups[:0]).note == "no faces"
+
+
+def test_versions_with_the_same_test_faces_share_one_ledger(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, CROSSED)
+    workspace_of(tmp_path, [*CROSSED[1:], ("9", "", "g9", "train")], "v-2")  # the letters shift: other test faces
+    same = [(*row[:3], row[3]) for row in CROSSED]
+    workspace_of(tmp_path, [("x", "", "x", "train"), *same[1:]], "v-3")
+    run_of(workspace, "r1", dict.fromkeys("defgh", (0, True)))
+    run_of(workspace, "r2", dict.fromkeys("defgh", (0, True)), version_id="v-3")
+    run_of(workspace, "k", {"a": (0, True)}, protocol="k_fold", folds=2)
+    read = ledger.reads(workspace)
+    assert len(read) == 2 and read["reads"].tolist() == [2, 0] and read["faces"].tolist() == [5, 5]
+    assert sorted(read["versions"][0]) == ["v-1", "v-3"] and read["runs"][0] == ["r2", "r1"] and read["last"][0].startswith("2026-01-02")
+    assert ledger.test_set(workspace, "v-1")[0] == ledger.test_set(workspace, "v-3")[0] != ledger.test_set(workspace, "v-2")[0]
+    assert ledger.reads(Workspace(tmp_path / "none")).empty
+    workspace_of(tmp_path, [("1", "", "g", "train")], "v-4")
+    with pytest.raises(BadInput, match="No test faces"):
+        ledger.test_set(workspace, "v-4")
+
+
+def test_who_changed_test_labels_is_told_by_person_day_and_way(store: Store, small_file: Path) -> None:
+    ingest.import_fer2013(store, LEAD, small_file)
+    first = versions.freeze(store, LEAD, versions.Recipe(), "before")
+    rows = versions.manifest(store.workspace, first)
+    test = rows.loc[(rows["split"] == "test") & (rows["label"] == "happy"), "image_id"].unique().tolist()
+    n = int((rows["split"] == "test").sum())
+
+    def vote(image: str, value: str) -> None:
+        receipt = curation.record(store, ANNOTATOR, [{"event_id": str(uuid7()), "op": "set", "image_id": image, "field": "expression",
+                                                      "value": value, "gesture": str(uuid7())}])
+        assert receipt.acked
+
+    vote(test[0], "sad"), vote(test[1], "happy"), vote(rows.loc[rows["split"] == "train", "image_id"].iloc[0], "sad")
+    second = versions.freeze(store, LEAD, versions.Recipe(), "after")
+    found = ledger.edits(store, LEAD, second)
+    assert found.changed[["image_id", "before", "after"]].values.tolist() == [[test[0], "happy", "sad"]] and found.faces == n
+    assert found.acts[["person", "field", "round", "acts", "faces", "standing"]].values.tolist() == [["Ann", "expression", "vote", 2, 2, 2]]
+    assert ledger.edits(store, LEAD, second, first).changed["after"].tolist() == ["sad"]
+    vote(test[1], "angry")  # after the version was frozen
+    assert ledger.edits(store, LEAD, second).acts["acts"].tolist() == [2] and ledger.edits(store, LEAD, first).acts.empty
+    with pytest.raises(NotAllowed):
+        ledger.edits(store, ANNOTATOR, second)
+
+
+def test_the_gallery_is_sorted_as_it_says() -> None:
+    frame = faces(400, seed=2).assign(confidence=lambda d: d[[f"p_{c}" for c in CLASSES]].max(axis=1))
+    wrong = gallery.faces("mistakes", frame)
+    assert len(wrong) == (~frame["correct"]).sum() and wrong["confidence"].is_monotonic_decreasing
+    near = gallery.faces("near", frame)
+    p = frame.set_index("sample_id")
+    by_hand = {i for i, r in p.iterrows() if r["label"] == sorted(CLASSES, key=lambda c: -r[f"p_{c}"])[1] and not r["correct"]}
+    assert set(near["sample_id"]) == by_hand and near["margin"].is_monotonic_increasing and (near["margin"] >= 0).all()
+    sad = gallery.faces("mistakes", frame, labelled=["sad"], predicted=["happy", "angry"])
+    assert set(sad["label"]) == {"sad"} and set(sad["predicted"]) == {"happy", "angry"}
+    other = faces(400, seed=3).assign(confidence=0.5)
+    apart = gallery.faces("apart", frame, other)
+    assert set(apart["sample_id"]) == set(frame.loc[frame["predicted"] != other["predicted"], "sample_id"])
+    for wrong_other, says in ((None, "Two runs"), (other.drop(columns="p_sad"), "other classes"), (other.iloc[:0], "No face in common")):
+        with pytest.raises(BadInput, match=says):
+            gallery.faces("apart", frame, wrong_other)
+
+
+def test_the_commands_print_what_the_functions_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = workspace_of(tmp_path, CROSSED)
+    run_of(workspace, "r", {i: (0, i != "h") for i in "defgh"})
+    place = ["--workspace", str(tmp_path), "--json"]
+
+    def said(*command: str) -> dict | list:
+        with pytest.raises(SystemExit) as done:
+            cli.app([*command, *place])
+        assert done.value.code == 0
+        return json.loads(capsys.readouterr().out)
+
+    found = said("leaks", "v-1", "--run", "r")
+    assert found["counts"] == {"exact": 1, "near": 1, "derivative": 1} and found["near_known"] is False
+    assert found["inflation"]["value"] == pytest.approx(0.8 - 0.5)
+    assert [row["reads"] for row in said("ledger")] == [1]
+    with pytest.raises(BadInput, match="No out-of-fold"):
+        cli.app(["suspects", "r", *place])
+    with pytest.raises(BadInput, match="What is to be explained"):
+        cli.app(["saliency", "r", *place])
