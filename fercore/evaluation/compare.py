@@ -6,8 +6,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom, t
-from statsmodels.stats.multitest import multipletests
 
 from fercore.errors import BadInput, FerError
 from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, codes, paired_difference
@@ -110,6 +108,8 @@ def _hits(first: pd.DataFrame, second: pd.DataFrame) -> tuple[Masks, Masks]:
 def mcnemar(before: Masks, after: Masks, group: Ints) -> float:
     """Two-sided McNemar mid-p (Fagerland, Lydersen & Laake 2013) on duplicate groups: a group counts once, as better or worse by
     the sign of its summed change (a sign test on independent units); without duplicates that is McNemar's test on faces."""
+    from scipy.stats import binom  # half a second, like the others below: commands that compare nothing start without
+
     change = np.bincount(group, weights=after.astype(float) - before.astype(float))
     n, fewer = int((change != 0).sum()), int(min((change > 0).sum(), (change < 0).sum()))
     return float(min(1.0, 2 * binom.cdf(fewer, n, 0.5) - binom.pmf(fewer, n, 0.5)))
@@ -117,6 +117,8 @@ def mcnemar(before: Masks, after: Masks, group: Ints) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values after Holm's step-down adjustment, in the same order; empty for none."""
+    from statsmodels.stats.multitest import multipletests
+
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
 
 
@@ -153,6 +155,8 @@ def corrected_t(first: pd.DataFrame, second: pd.DataFrame) -> tuple[Estimate, fl
 
 def t_of(by_fold: Floats, n: int) -> tuple[Estimate, float | None]:
     """The corrected t-test on the difference in each of k folds of equal size, on n faces in all."""
+    from scipy.stats import t
+
     k, mean, sd = len(by_fold), float(by_fold.mean()), float(by_fold.std(ddof=1))
     if sd == 0:
         return Estimate(None, None, None, n, "the same difference in every fold"), None
