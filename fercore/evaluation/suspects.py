@@ -2,8 +2,8 @@
 
 Two opinions on each face are averaged: what the run predicted out of fold, and what a kernel machine on gradients of the pixels predicts in the same
 folds; their mistakes differ. Confident learning (Northcutt et al. 2021, JAIR 70:1373) estimates from them how a true class is labelled. Bayes' rule
-then gives the true class of a face that looks as it does and is labelled as it is; a label is suspect by the margin with which another class is
-likelier. No vote takes part in it.
+then gives the true class of a face that looks as it does and is labelled as it is. A label is suspect by the margin with which another class is
+likelier when what labels say counts half: their noise is estimated from the very predictions that it corrects. No vote takes part in it.
 """
 
 import json
@@ -28,6 +28,7 @@ from fercore.versions.files import card
 
 KIND = "suspect"
 _FILE = "suspects-1.parquet"  # in the run's directory; the number is that of the method
+_WEIGHT = 0.5  # of what labels say, in the score
 _LANDMARKS, _PENALTY = 1500, 0.1  # of the kernel machine
 Progress = Callable[[str, float], None]
 
@@ -35,8 +36,8 @@ Progress = Callable[[str, float], None]
 def rank(workspace: Workspace, run_id: str, progress: Progress = lambda what, share: None) -> pd.DataFrame:
     """One row a duplicate group, the most suspect first, and kept beside the run: a minute for 32,000 faces once, nothing after that.
 
-    Columns: sample_id, image_id, duplicate_group, label, suggested (the likeliest other class), p_label, p_suggested (that they are true, 0-1), score
-    (p_suggested - p_label, -1..1), copies (rows).
+    Columns: sample_id, image_id, duplicate_group, label, suggested (the likeliest other class), p_label, p_suggested (that they are true, 0-1),
+    score (the margin, -1..1), copies (rows).
 
     Raises:
         NotFound, Conflict: as `predictions`. BadInput: no out-of-fold predictions of a whole set, or none at all.
@@ -91,12 +92,12 @@ def ranked(frame: pd.DataFrame, second: Floats | None = None) -> pd.DataFrame:
     y = pd.Index(classes).get_indexer(pd.Index(units["label"])).astype(np.int64)
     said = np.log(np.maximum(noise(y, p)[:, y].T, 1e-6))  # what the label of each unit says about the true class
     said = np.stack([np.bincount(group, weights=said[:, c], minlength=len(names)) for c in range(len(classes))], 1)[group]
-    rows, true = np.arange(len(y)), _normal(p * np.exp(said))
-    rest = true.copy()
+    rows, true, weighed = np.arange(len(y)), _normal(p * np.exp(said)), _normal(p * np.exp(_WEIGHT * said))
+    rest = weighed.copy()
     rest[rows, y] = -1
     best = rest.argmax(axis=1)
     out = units.assign(suggested=np.array(classes, dtype=object)[best], p_label=true[rows, y], p_suggested=true[rows, best],
-                       score=true[rows, best] - true[rows, y])
+                       score=weighed[rows, best] - weighed[rows, y])
     out = out.sort_values(["score", "sample_id"], ascending=[False, True]).drop_duplicates("group", ignore_index=True)
     return out[["sample_id", "image_id", "duplicate_group", "label", "suggested", "p_label", "p_suggested", "score", "copies"]]
 

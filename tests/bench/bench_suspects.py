@@ -5,8 +5,8 @@
 RUN is a k-fold run on a version of FER-2013 with its given labels, in a workspace that holds the FER+ votes. A label is contradicted where more than
 half of a row's votes (of ten, over all ten answers) agree on another answer than the label; contempt, unknown and non-face are such answers. A row
 without such a majority, ties among them, contradicts nothing. `of_majorities` leaves these rows out; `plurality` counts a row whose label is not
-among its commonest answers. Beside all rows stand two halves, by duplicate group: methods were compared on half A while they were made, half B was
-not looked at before. `expected` is what the ranking itself expects. JSON on stdout.
+among its commonest answers. Beside all rows stand two halves, by duplicate group: the method was chosen on half A, so
+that half B is the one to quote. `expected` is what the ranking itself expects. JSON on stdout.
 """
 
 import argparse

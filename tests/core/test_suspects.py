@@ -54,7 +54,8 @@ def test_a_label_is_judged_by_bayes_rule() -> None:
     assert set(ranked.index[:2]) == {"e", "j"}  # of each true class, 4 of 5 are labelled as it, so that 0.2 and 0.8 are what a label says
     assert ranked.at["e", "p_label"] == pytest.approx(0.1 * 0.8 / (0.1 * 0.8 + 0.9 * 0.2)) and ranked.at["e", "suggested"] == "happy"
     assert ranked.at["a", "p_label"] == pytest.approx(0.9 * 0.8 / (0.9 * 0.8 + 0.1 * 0.2))
-    assert ranked.at["a", "score"] == pytest.approx(1 - 2 * ranked.at["a", "p_label"])
+    own, other = 0.1 * 0.8**0.5, 0.9 * 0.2**0.5  # in the score, what a label says counts half
+    assert ranked.at["e", "score"] == pytest.approx((other - own) / (other + own))
 
 
 def test_planted_errors_come_first_more_of_them_than_by_cleanlabs_margin_and_their_share_is_foretold() -> None:
