@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fercore.bias.slices import CROSS, SAVED, SCHEMES, SINGLE, Slice, slices
+from fercore.evaluation.calibration import calibration_error
 from fercore.evaluation.estimate import Estimate, Floats, codes, difference, masked, proportion, to_json
 from fercore.evaluation.metrics import DRAWS, bootstrapped, resample, scores
 from fercore.evaluation.read import require_unseen
@@ -17,7 +18,6 @@ MINIMUM = 20
 AVERAGE, OVERALL = "Average", "Overall System Average"
 METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1")
 FIGURES = (*METRICS, "ece")
-BINS = 15  # of confidence, equally wide
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def table_of(found: Grouped) -> BiasTable:
     def group(s: Slice) -> BiasRow:
         cells: list[Estimate] = [masked(s.n, minimum)] * 5
         if id(s) in place:
-            cells = [_accuracy(frame, s), *(estimate(s.attribute, m, [place[id(s)]], s.n) for m in METRICS[1:]), calibration_error(frame[s.mask])]
+            cells = [_accuracy(frame, s), *(estimate(s.attribute, m, [place[id(s)]], s.n) for m in METRICS[1:]), calibration_error(frame[s.mask])[0]]
         return BiasRow(s.attribute, s.value, s.name, "listed" if s.listed_only else "group", s.n, *cells)
 
     def average(attribute: str, members: list[Slice]) -> BiasRow:
@@ -157,23 +157,6 @@ def averages(attributes: Sequence[str], averaged: Sequence[bool]) -> dict[str, l
     means = {name: [i for i, a in enumerate(attributes) if a == name and averaged[i]] for name in dict.fromkeys(attributes)}
     single = [name for name in means if CROSS not in name and not name.startswith(SAVED) and (name in SCHEMES or name not in SINGLE)]
     return means | ({OVERALL: [i for name in single for i in means[name]]} if len(single) > 1 else {})
-
-
-def calibration_error(frame: pd.DataFrame) -> Estimate:
-    """Expected calibration error of n >= 1 faces: the mean over BINS bins of confidence of |accuracy - confidence|, weighted by faces.
-
-    The interval draws the sum of each bin from a normal distribution with the variance between duplicate groups, which is what resampling the
-    groups does by the central limit theorem. The error of few faces is too high by chance, as it cannot be negative.
-    """
-    off = frame["correct"].to_numpy(dtype=float) - frame["confidence"].to_numpy(dtype=float)
-    place = np.minimum((frame["confidence"].to_numpy(dtype=float) * BINS).astype(np.int64), BINS - 1)
-    total = np.bincount(place, weights=off, minlength=BINS)
-    unit = codes(frame["duplicate_group"])
-    key, cell = np.unique(unit * BINS + place, return_inverse=True)
-    squares = np.bincount(key % BINS, weights=np.bincount(cell, weights=off) ** 2, minlength=BINS)
-    spread = np.sqrt(np.maximum(squares - total**2 / (unit.max() + 1), 0))
-    drawn = np.abs(np.random.default_rng(0).normal(total, spread, (DRAWS, BINS))).sum(axis=1) / len(frame)
-    return bootstrapped(float(np.abs(total).sum() / len(frame)), drawn, len(frame))
 
 
 def largest_gap(frame: pd.DataFrame, attribute: str, groups: Sequence[Slice]) -> Gap:

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fercore.evaluation.estimate import Estimate, codes, masked, proportion
+from fercore.evaluation.estimate import Estimate, Floats, Ints, codes, masked, proportion
 
 BINS, DRAWS = 15, 1000
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """`floor`: see `calibration`. `bins`: one row an equally wide bin of confidence: low, high, n, confidence (mean; NA in an empty bin), accuracy
-    (Estimate)."""
+    """`ece` and `floor`: see `calibration_error`. `bins`: one row an equally wide bin of confidence: low, high, n, confidence (mean; NA in an empty
+    bin), accuracy (Estimate)."""
 
     ece: Estimate
     floor: float | None
@@ -21,26 +21,31 @@ class Calibration:
 
 
 def calibration(frame: pd.DataFrame, bins: int = BINS) -> Calibration:
-    """ECE = sum over `bins` equally wide bins of (n of the bin / n) * |accuracy - mean confidence| (Guo et al. 2017), 0-1.
-
-    The interval is the value +- 1.96 standard deviations of bootstrap draws by duplicate group. What is drawn is the sum of (correct -
-    confidence) in each bin, by its normal approximation: `bins` numbers a draw in place of n faces. Seed fixed. Absolute values are too
-    high by chance: the interval begins lower by as much as the draws are higher than the value. `floor` is what a perfectly calibrated
-    run would show on so many faces, and where the value is within its draws (97.5 %), the interval starts at 0.
-    """
-    n = len(frame)
-    hits, confidence = frame["correct"].to_numpy(dtype=float), frame["confidence"].to_numpy(dtype=float)
-    place = np.clip((confidence * bins).astype(int), 0, bins - 1)
-    unit = codes(frame["duplicate_group"])
+    """The reliability diagram of a run, and how far it is from the diagonal on average."""
+    hits, confidence = frame["correct"].to_numpy(dtype=bool), frame["confidence"].to_numpy(dtype=float)
+    place, unit = _bin(confidence, bins), codes(frame["duplicate_group"])
     rows = []
     for i in range(bins):
         inside = place == i
         mean = confidence[inside].mean() if inside.any() else None
         rows.append({"low": i / bins, "high": (i + 1) / bins, "n": int(inside.sum()), "confidence": mean,
-                     "accuracy": proportion(hits[inside] > 0, np.unique(unit[inside], return_inverse=True)[1])})
-    table = pd.DataFrame(rows).astype({"confidence": "Float64"})
+                     "accuracy": proportion(hits[inside], np.unique(unit[inside], return_inverse=True)[1])})
+    return Calibration(*calibration_error(frame, bins), pd.DataFrame(rows).astype({"confidence": "Float64"}))
+
+
+def calibration_error(frame: pd.DataFrame, bins: int = BINS) -> tuple[Estimate, float | None]:
+    """ECE = sum over `bins` equally wide bins of (n of the bin / n) * |accuracy - mean confidence| (Guo et al. 2017), 0-1; and its floor.
+
+    The interval is the value +- 1.96 standard deviations of bootstrap draws by duplicate group. What is drawn is the sum of (correct -
+    confidence) in each bin, by its normal approximation: `bins` numbers a draw in place of n faces. Seed fixed. Absolute values are too
+    high by chance: the interval begins lower by as much as the draws are higher than the value. The floor is what a perfectly calibrated
+    run would show on so many faces, and where the value is within its draws (97.5 %), the interval starts at 0.
+    """
+    n = len(frame)
     if n < 2:
-        return Calibration(masked(n, 2), None, table)
+        return masked(n, 2), None
+    hits, confidence = frame["correct"].to_numpy(dtype=float), frame["confidence"].to_numpy(dtype=float)
+    place, unit = _bin(confidence, bins), codes(frame["duplicate_group"])
     units = int(unit.max()) + 1
     gaps = np.bincount(unit * bins + place, weights=hits - confidence, minlength=units * bins).reshape(units, bins)
     sums = gaps.sum(axis=0)
@@ -49,4 +54,8 @@ def calibration(frame: pd.DataFrame, bins: int = BINS) -> Calibration:
     drawn = np.abs(sums + scatter).sum(axis=1) / n
     half, excess = 1.959964 * float(drawn.std()), max(0.0, float(drawn.mean()) - value)
     low = 0.0 if value <= float(np.quantile(perfect, 0.975)) else max(0.0, value - excess - half)
-    return Calibration(Estimate(value, low, min(1.0, value + half), n), float(perfect.mean()), table)
+    return Estimate(value, low, min(1.0, value + half), n), float(perfect.mean())
+
+
+def _bin(confidence: Floats, bins: int) -> Ints:
+    return np.clip((confidence * bins).astype(np.int64), 0, bins - 1)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from fercore.domain import Permission, Person, Workspace
 from fercore.errors import BadInput
+from fercore.evaluation.read import scored_on
 from fercore.schemes import SCHEMES
 from fercore.store import Store, labels
 from fercore.store import versions as version_table
@@ -30,8 +31,8 @@ def test_set(workspace: Workspace, version_id: str) -> tuple[str, list[str]]:
 
 
 def reads(workspace: Workspace) -> pd.DataFrame:
-    """One row a test set, the most read first: test_set (hash), faces, versions, reads (by finished runs), first, last (ISO times, "" for none) and
-    runs (ids). From files alone."""
+    """One row a test set, the most read first: test_set (hash), faces, versions, reads (by finished runs, on their own or
+    another version), first, last (ISO times, "" for none) and runs (ids). From files alone."""
     of, sets = dict[str, str](), dict[str, dict[str, Any]]()
     for version in files.listed(workspace):
         if version["counts"].get("test"):
@@ -40,10 +41,14 @@ def reads(workspace: Workspace) -> pd.DataFrame:
             sets.setdefault(key, {"test_set": key, "faces": len(ids), "versions": [], "reads": 0, "first": "", "last": "", "runs": []})
             sets[key]["versions"].append(version["version_id"])
     for run in list_runs(workspace.runs):  # the newest first
-        if run.config and run.status.test_reads and run.config.version_id in of:
-            held, at = sets[of[run.config.version_id]], run.status.finished_at or ""
-            held.update(reads=held["reads"] + run.status.test_reads, first=min(held["first"] or at, at), last=max(held["last"], at))
-            held["runs"].append(run.run_id)
+        made = [(run.config.version_id, run.status.test_reads, run.status.finished_at or "")] if run.config else []
+        made += [(version, facts["test_reads"], facts["at"]) for version, facts in scored_on(workspace, run.run_id).items()]
+        for version_id, n, at in made:
+            if n and version_id in of:
+                held = sets[of[version_id]]
+                held.update(reads=held["reads"] + n, first=min(held["first"] or at, at), last=max(held["last"], at))
+                if run.run_id not in held["runs"]:
+                    held["runs"].append(run.run_id)
     rows = pd.DataFrame(list(sets.values()), columns=["test_set", "faces", "versions", "reads", "first", "last", "runs"])
     return rows.sort_values(["reads", "test_set"], ascending=[False, True], ignore_index=True)
 

@@ -33,4 +33,4 @@ def scored(hits: np.ndarray, group: np.ndarray | None = None, **columns: object)
     n = len(hits)
     return pd.DataFrame({"sample_id": [f"s{i:05d}" for i in range(n)], "label": "happy", "correct": hits, "out_of_fold": True,
                          "duplicate_group": np.arange(n) if group is None else group, "fold": 0,
-                         "predicted": np.where(hits, "happy", "sad"), "age_band": None, "gender": None, **columns})
+                         "predicted": np.where(hits, "happy", "sad"), "confidence": 0.7, "age_band": None, "gender": None, **columns})

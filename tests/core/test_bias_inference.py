@@ -18,8 +18,9 @@ from fercore.bias import bias_table
 from fercore.bias.association import association, cramers_v, npmi
 from fercore.bias.inference import adjusted, contrasts, group_tests, parity, parse_contrast, permutation
 from fercore.bias.power import detectable, faces_needed, needs
-from fercore.bias.report import calibration_error, grouped
+from fercore.bias.report import grouped
 from fercore.errors import BadInput
+from fercore.evaluation.calibration import calibration_error
 from fercore.evaluation.estimate import difference, proportion, to_json
 from tests.core.prediction_frames import CLASSES, faces, scored
 
@@ -144,12 +145,12 @@ def test_a_declared_contrast_stands_alone():
 def test_calibration_error_by_hand():
     """10 faces at confidence 0.70, 8 of them right; 10 at 0.90, 6 right: (10 * 0.1 + 10 * 0.3) / 20."""
     frame = scored(np.r_[np.arange(10) < 8, np.arange(10) < 6]).assign(confidence=np.repeat([0.7, 0.9], 10))
-    found = calibration_error(frame)
+    found = calibration_error(frame)[0]
     assert found.value == pytest.approx(0.2) and found.low < 0.2 < found.high and found.n == 20
     rng, outside = np.random.default_rng(1), []
     for _ in range(200):  # one bin, far from 0: the error is a plain mean
         hits = rng.random(300) < 0.6
-        e = calibration_error(scored(hits).assign(confidence=0.9))
+        e = calibration_error(scored(hits).assign(confidence=0.9))[0]
         outside.append(not e.low <= 0.3 <= e.high)
     assert 0.02 <= np.mean(outside) <= 0.08
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers import ANNOTATOR, LEAD
 from uuid_utils import uuid7
@@ -14,6 +16,7 @@ from fercore.domain import Workspace
 from fercore.errors import BadInput, NotAllowed, NotFound
 from fercore.evaluation import gallery, ledger
 from fercore.evaluation.leakage import inflation
+from fercore.evaluation.read import scored_path
 from fercore.store import Store
 from fercore.training.config import run_config
 from fercore.training.rundir import Status, write_model
@@ -140,6 +143,11 @@ def test_versions_with_the_same_test_faces_share_one_ledger(tmp_path: Path) -> N
     read = ledger.reads(workspace)
     assert len(read) == 2 and read["reads"].tolist() == [2, 0] and read["faces"].tolist() == [5, 5]
     assert sorted(read["versions"][0]) == ["v-1", "v-3"] and read["runs"][0] == ["r2", "r1"] and read["last"][0].startswith("2026-01-02")
+    scored = scored_path(workspace, "r1", "v-2")  # on another version than its own: a reading as well
+    scored.parent.mkdir()
+    pq.write_table(pa.table({}).replace_schema_metadata({"fercore": json.dumps({"test_reads": 3, "at": "2026-01-05T00:00:00+00:00"})}), scored)
+    again = ledger.reads(workspace)
+    assert again["reads"].tolist() == [3, 2] and again["runs"].tolist() == [["r1"], ["r2", "r1"]] and again["last"][0].startswith("2026-01-05")
     assert ledger.test_set(workspace, "v-1")[0] == ledger.test_set(workspace, "v-3")[0] != ledger.test_set(workspace, "v-2")[0]
     assert ledger.reads(Workspace(tmp_path / "none")).empty
     workspace_of(tmp_path, [("1", "", "g", "train")], "v-4")
