@@ -12,8 +12,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/fercore demo --serve
 
+# Four at once also on two cores: half of the time goes into waiting for browsers and other processes.
 test: check
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -128,7 +128,7 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     page.wait_for_function("deep('[data-testid=\"face-grid\"]')")
 
     go(page, "Bias")
-    expect(page.get_by_text("Largest gap by perceived age")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Perceived age: ").first).to_be_visible(timeout=30_000)
     expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
     assert not outside, outside
 
