@@ -64,7 +64,7 @@ with result:
     funnel = versions.shipped.beside(recipe, made.counted()).assign(change=lambda d: d["after"] - d["before"])
     shown = ["step", "change", "after", *(["published", "note"] if funnel["published"].notna().any() else [])]
     event = st.dataframe(funnel[shown], hide_index=True, on_select="rerun", selection_mode="single-row", key="funnel", height="content",
-                         column_config={"step": st.column_config.TextColumn(width=180), **{
+                         placeholder="", column_config={"step": st.column_config.TextColumn(width=180), **{
                              c: st.column_config.NumberColumn(format="localized", width=68) for c in ("change", "after", "published")}})
     for cell in made.missing:
         st.warning(f"{access.plain(cell['target'])}: {cell['here']:,} of {cell['wanted']:,} training faces, {cell['missing']:,} are missing",
