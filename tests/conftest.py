@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from helpers import ANNOTATOR, LEAD, REVIEWER, SECOND_LEAD, fer_line, some_faces, write_fer
 from hypothesis import HealthCheck, settings
 
@@ -36,11 +37,16 @@ def small_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small finished demo workspace; never opened by a test, which takes a copy."""
-    root = tmp_path_factory.mktemp("demo") / "workspace"
-    demo.build(Workspace(root), faces=420, epochs=2)
-    return root
+def demo_template(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A small finished demo workspace, built by the first test process that asks; never opened by a test, which takes a copy."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "demo-template"  # test processes have folders of their own in one
+    with FileLock(f"{root}.lock"):
+        if not (root / "built").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            demo.build(Workspace(root / "workspace"), faces=420, epochs=2)
+            (root / "built").touch()
+    return root / "workspace"
 
 
 @pytest.fixture
