@@ -365,9 +365,9 @@ def bias_report(store: Store, run_id: str, by: tuple[str, ...], minimum: int, ag
 
 
 @reader(entries=8)
-def bias_frame(store: Store, run_id: str) -> pd.DataFrame:
-    """The predictions that a bias report is about."""
-    return unseen(store.workspace, run_id)
+def bias_frame(store: Store, run_id: str, tags_of: str | None) -> pd.DataFrame:
+    """The predictions that a bias report is about, with the tags of a version."""
+    return unseen(store.workspace, run_id, tags_of=tags_of)
 
 
 @reader("reports", "people")

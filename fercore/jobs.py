@@ -39,7 +39,7 @@ def start(workspace: Workspace, config: RunConfig, actor: Person, *, own_code: b
         NotAllowed: the actor may not train, or names code or a file without `own_code`.
         NotFound: no such version, run or file.
         BadInput: the version cannot be read.
-        Conflict: the version is not approved and the run not exploratory, an approved one is not what was approved, or it has other folds.
+        Conflict: the version is not approved and the run not exploratory, its files are not what was frozen or approved, or it has other folds.
     """
     run_id = _queue(workspace, config, actor, own_code)
     queue.push(workspace.runs)
@@ -95,8 +95,8 @@ def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: boo
     if not (trainable(standing) or config.exploratory):
         raise Conflict("The version is not approved", f"{config.version_id} is {standing.replace('_', ' ')}",
                        "Have it approved, or start an exploratory run (--exploratory), which is marked as such")
-    if trainable(standing) and (problems := [*verified(workspace, config.version_id), *copy_problems(workspace, config.version_id)]):
-        raise Conflict("The version is not what was approved", f"{config.version_id}: {problems[0]}",
+    if problems := [*verified(workspace, config.version_id), *copy_problems(workspace, config.version_id)]:
+        raise Conflict(f"The version is not what was {'approved' if trainable(standing) else 'frozen'}", f"{config.version_id}: {problems[0]}",
                        f"See 'fercore version verify {config.version_id}'; restore it from a backup, or freeze it anew")
     if config.protocol == "k_fold" and (own := folds(card(workspace, config.version_id))) not in (0, config.folds):
         raise Conflict("The version has folds of its own", f"{config.version_id} was frozen in {own} folds, the run asks for {config.folds}",

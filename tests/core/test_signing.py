@@ -439,6 +439,17 @@ def test_an_approved_version_whose_manifest_changed_is_not_trained_on(filled: St
         jobs.start(filled.workspace, config, LEAD)
 
 
+def test_no_run_starts_on_changed_files_of_a_frozen_version(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERCORE_DEVICES", "0")
+    version_id = versions.freeze(filled, LEAD, Recipe(), "raw")
+    config = run_config({"version_id": version_id, "model": "simple_cnn", "epochs": 1, "exploratory": True})
+    jobs.start(filled.workspace, config, LEAD)
+    path = filled.workspace.versions / version_id / "pixels.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(Conflict, match="not what was frozen.*1 images differ"):
+        jobs.start(filled.workspace, config, LEAD)
+
+
 def test_a_creator_who_was_exchanged_is_found(filled: Store) -> None:
     version_id = submitted(filled)
     with filled.write("versions") as w:
