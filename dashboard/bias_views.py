@@ -144,7 +144,7 @@ def mend(found: Examination) -> None:
     for study in mitigation.studies(cache.workspace(), run_id):
         st.subheader(f"Study {study}")
         try:
-            shown, said_of = mitigation.outcome_shown(mitigation.outcome(cache.workspace(), study, found.by, found.minimum))
+            shown, said_of = mitigation.outcome_shown(cache.mitigated(study, tuple(found.by), found.minimum))
         except FerError as error:
             st.info(access.plain(str(error)))
             continue

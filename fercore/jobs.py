@@ -82,7 +82,8 @@ def ensemble(workspace: Workspace, members: Sequence[str], actor: Person) -> str
     return _made(workspace, config, actor, done, add_predictions)
 
 
-def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: bool) -> str:
+def startable(workspace: Workspace, config: RunConfig, actor: Person, *, own_code: bool = False) -> RunConfig:
+    """The configuration as `start` would queue it. Raises: as `start`."""
     actor.require(Permission.TRAIN)
     if not own_code and (":" in config.model or config.weights):
         raise NotAllowed("This is for the command line", f"{config.model}{config.weights and ' with ' + config.weights} names code or a file",
@@ -109,8 +110,12 @@ def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: boo
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         config = config.model_copy(update={"weights": str(path)})
-    waiting = Status(state="queued", heartbeat=time.time(), queued_at=time.time())
-    return _made(workspace, config.model_copy(update={"weights_sha256": sha256}), actor, waiting, lambda _: None)
+    return config.model_copy(update={"weights_sha256": sha256})
+
+
+def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: bool) -> str:
+    ready = startable(workspace, config, actor, own_code=own_code)
+    return _made(workspace, ready, actor, Status(state="queued", heartbeat=time.time(), queued_at=time.time()), lambda _: None)
 
 
 def _made(workspace: Workspace, config: RunConfig, actor: Person, status: Status, fill: Callable[[Path], None]) -> str:

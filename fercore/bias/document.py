@@ -6,6 +6,7 @@ import re
 import shlex
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files as resources
@@ -193,13 +194,19 @@ def signatures(store: Store, sha: str) -> pd.DataFrame:
 
 
 def write(path: Path, report: bytes, *, force: bool = False) -> None:
-    """Raises: Conflict: the file is there, and not `force`."""
+    """Raises: Conflict: the file is there, and not `force`. BadInput: it cannot be written."""
     if path.exists() and not force:
         raise Conflict("The file is there already", str(path), "Name another one, or replace it with --force")
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(report)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(report)
+        temporary.replace(path)
+    except OSError as error:
+        raise BadInput("The file cannot be written", f"{path}: {error.strerror}", "Name a file in a folder that you may write to") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_tables(folder: Path, found: Examination, left_out: pd.DataFrame, *, force: bool = False) -> list[Path]:

@@ -1,5 +1,6 @@
 """A changed recipe that evens out who is trained on, its study against the unchanged baseline, and whom it helped, on faces of neither training."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -174,11 +175,17 @@ def propose(store: Store, actor: Person, run_id: str, attribute: str = "age_band
     return Plan(run_id, version_id, attribute, changed, tuple(targets), any(t.by == "weight" for t in targets), spare, cells)
 
 
-def build(store: Store, actor: Person, plan: Plan, name: str) -> str:
-    """Freezes the version of the plan; returns its id. Raises: NotAllowed: the actor may not freeze. BadInput: the plan changes nothing."""
+def build(store: Store, actor: Person, plan: Plan, name: str, *, own_code: bool = False) -> str:
+    """Freezes the version of the plan; returns its id.
+
+    Raises:
+        NotAllowed: the actor may not freeze. BadInput: the plan changes nothing. As `jobs.start`, where its study could not be launched.
+    """
     if not plan.targets:
         raise BadInput("The plan changes nothing", f"Every group of {said(plan.attribute)} has what is wanted, or no means can add to it",
                        "Choose other means, or import tagged faces")
+    for config in _configs(store.workspace, plan, plan.version_id, (0,)):
+        jobs.startable(store.workspace, config, actor, own_code=own_code)
     return lifecycle.freeze(store, actor, plan.recipe, name)
 
 
@@ -188,12 +195,16 @@ def launch(workspace: Workspace, actor: Person, plan: Plan, built: str, seeds: S
 
     Raises: as `jobs.start_study`.
     """
+    mark = hashlib.sha256(built.encode()).hexdigest()[:6]  # a slug is cut, and versions of long names differ in their end
+    name = f"{slug(f'mitigation {built}')[:53].rstrip('-')}-{mark}"
+    return name, jobs.start_study(workspace, name, _configs(workspace, plan, built, seeds), actor, own_code=own_code)
+
+
+def _configs(workspace: Workspace, plan: Plan, built: str, seeds: Sequence[int]) -> list[RunConfig]:
     base = _config(workspace, plan.run_id).model_dump(exclude=set(IDENTITY))
-    weighted = {plan.version_id: base["sample_weights"], built: plan.weighted or base["sample_weights"]}
-    configs = [RunConfig.model_validate(base | {"version_id": v, "seed": seed, "exploratory": True, "sample_weights": weighted[v]})
-               for seed in seeds for v in weighted]
-    name = slug(f"mitigation {built}")
-    return name, jobs.start_study(workspace, name, configs, actor, own_code=own_code)
+    weights = ((plan.version_id, base["sample_weights"]), (built, plan.weighted or base["sample_weights"]))
+    return [RunConfig.model_validate(base | {"version_id": v, "seed": seed, "exploratory": True, "sample_weights": weighted})
+            for seed in seeds for v, weighted in weights]
 
 
 def studies(workspace: Workspace, run_id: str) -> list[str]:

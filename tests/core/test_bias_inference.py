@@ -21,7 +21,8 @@ from fercore.bias.power import detectable, faces_needed, needs
 from fercore.bias.report import grouped
 from fercore.errors import BadInput
 from fercore.evaluation.calibration import calibration_error
-from fercore.evaluation.estimate import difference, proportion, to_json
+from fercore.evaluation.estimate import difference, proportion, to_json, wilson
+from fercore.evaluation.metrics import macro
 from tests.core.prediction_frames import CLASSES, faces, scored
 
 TWO = ["happy", "sad"]
@@ -173,6 +174,11 @@ def test_calibration_error_by_hand():
     assert 0.02 <= np.mean(outside) <= 0.08
 
 
+def test_copies_do_not_narrow_the_interval_of_faces_without_error():
+    once, copied = (macro(scored(np.ones(60, bool), group), TWO)["macro_recall"] for group in (None, np.arange(60) // 3))
+    assert [once.high - once.low, copied.high - copied.low] == pytest.approx([high - low for low, high in (wilson(once.value, 60), wilson(copied.value, 20))])
+
+
 def test_cramers_v_by_hand_and_against_scipy():
     counts = np.array([[30, 10, 10], [10, 25, 15]])
     chi2, n = chi2_contingency(counts, correction=False)[0], 100
@@ -200,6 +206,7 @@ def test_intervals_of_association_cover():
     assert 0.90 <= np.mean([e.low <= true_v <= e.high for e in v]) <= 0.99
     assert 0.90 <= np.mean([e.low <= true_pmi <= e.high for e in pmi]) <= 0.99
     assert np.mean([e.low == 0 for e in none]) >= 0.93
+    assert np.median([e.high for e in none if e.value == 0]) > 0.05  # what chance alone may hide at n = 400
 
 
 def test_representation_counts_distinct_faces_and_masks_small_cells():
