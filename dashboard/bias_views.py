@@ -55,6 +55,7 @@ def version(found: Examination) -> None:
 def change(found: Examination) -> None:
     if found.change is None:
         st.info("Choose an earlier run above. Both are compared on the faces that neither was trained on.", icon=":material/compare:")
+    st.caption(" ".join(document.warnings(found)[1:]))
     table(found, "change", "gap_changes")
 
 
@@ -69,7 +70,7 @@ def missing(found: Examination) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         at = st.selectbox("Group", range(len(lacking)), format_func=lambda i: f"{lacking[i].group}: {lacking[i].more:,} missing", width=300)
         need = lacking[at]
-        images = power.candidates(cache.bias_frame(found.scope.run_id), need.attribute, need.to_tag)
+        images = power.candidates(cache.bias_frame(found.scope.run_id, _asked(found)[-1]), need.attribute, need.to_tag)
         asked = st.button(f"Have {charts.many(len(images))} tagged", type="primary", icon=":material/sell:", disabled=not person.may(Permission.PLAN))
     st.caption(f"Opens a tagging campaign over untagged faces of these predictions, at most {campaigns.HAND_PICKED:,}, in random order. When "
                "they are tagged, freeze the version again and choose it under \"Tags of\": the run need not be trained anew.")
@@ -143,7 +144,7 @@ def mend(found: Examination) -> None:
     for study in mitigation.studies(cache.workspace(), run_id):
         st.subheader(f"Study {study}")
         try:
-            shown, said_of = mitigation.outcome_shown(mitigation.outcome(cache.workspace(), study, found.by, found.minimum))
+            shown, said_of = mitigation.outcome_shown(cache.mitigated(study, tuple(found.by), found.minimum))
         except FerError as error:
             st.info(access.plain(str(error)))
             continue

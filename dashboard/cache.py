@@ -240,7 +240,7 @@ def signing(store: Store, version_id: str) -> Signing:
 
 def broken(version_id: str) -> list[str]:
     """What differs from what was frozen and decided, files by their hashes; looked at anew after an act or after a file was written."""
-    return _broken(version_id, stamp(workspace(), version_id))
+    return _broken(version_id, stamp(workspace(), version_id, "state.json"))
 
 
 @reader("versions", "people")
@@ -249,7 +249,7 @@ def _broken(store: Store, version_id: str, _: Stamp) -> list[str]:
 
 
 def gates_of(person: Person, version_id: str) -> list[gates.Gate]:
-    return _gates_of(person, version_id, stamp(workspace(), version_id))
+    return _gates_of(person, version_id, stamp(workspace(), version_id, "state.json"))
 
 
 @reader("versions", "labels", "samples", "campaigns", "people", entries=32)
@@ -365,9 +365,9 @@ def bias_report(store: Store, run_id: str, by: tuple[str, ...], minimum: int, ag
 
 
 @reader(entries=8)
-def bias_frame(store: Store, run_id: str) -> pd.DataFrame:
-    """The predictions that a bias report is about."""
-    return unseen(store.workspace, run_id)
+def bias_frame(store: Store, run_id: str, tags_of: str | None) -> pd.DataFrame:
+    """The predictions that a bias report is about, with the tags of a version."""
+    return unseen(store.workspace, run_id, tags_of=tags_of)
 
 
 @reader("reports", "people")
@@ -380,9 +380,20 @@ def mitigation_plan(store: Store, person: Person, run_id: str, attribute: str, m
     return mitigation.propose(store, person, run_id, attribute, means)
 
 
+@reader(entries=8)
+def _mitigated(store: Store, study: str, states: tuple[tuple[str, str], ...], by: tuple[str, ...], minimum: int) -> mitigation.Outcome:
+    return mitigation.outcome(store.workspace, study, by, minimum)
+
+
+def mitigated(study: str, by: tuple[str, ...], minimum: int) -> mitigation.Outcome:
+    """What a mitigation study came to, as its runs stand now."""
+    runs_of = [r for r in jobs.list_runs(workspace()) if r.config and r.config.study == study]
+    return _mitigated(study, tuple((r.run_id, r.status.state) for r in runs_of), by, minimum)
+
+
 @reader("filters")
 def saved_filters(store: Store) -> list[str]:
-    return list(saved.saved(store.workspace))
+    return saved.names(store.workspace)
 
 
 @reader("schemes")

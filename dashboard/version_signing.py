@@ -36,7 +36,8 @@ def head(person: Person, version: pd.Series, timeline: pd.DataFrame, signing: ca
     st.caption(f"Manifest SHA-256 `{version['manifest_sha256']}`")
     if problems := cache.broken(version_id):
         st.error(f"**Broken: this is not what was {'approved' if signing.given else 'frozen'}.** {access.plain('; '.join(problems[:3]))}.  \n"
-                 "Nothing is trained on it or released. Restore the version from a backup, or freeze it anew.", icon=":material/broken_image:")
+                 "It is not released, and no run starts on changed files. Restore it from a backup, or freeze it anew.",
+                 icon=":material/broken_image:")
     if signing.stale:
         st.warning(f"Stale: {_signatures(signing.stale, names, 'stale')}. The datasheet or a waiver changed afterwards; it must be approved again.",
                    icon=":material/history_toggle_off:")

@@ -741,7 +741,6 @@ def version_verify(version: str, recompute: Annotated[bool, typer.Option("--reco
                    workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """Recompute every hash, count, split and class, and the chain of acts. While the dashboard is open, acts are checked in their copy."""
     place, changes = Workspace(workspace), None
-    versions.card(place, version)
     try:
         with opened(workspace) as store:
             problems, acts = versions.record.verify(store, version), "database and copy"
@@ -1245,7 +1244,7 @@ def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age, g
     if html:
         document.write(html, report, force=force)
         say(f"{html}: {len(report):,} bytes, SHA-256 {document.sha256(report)}")
-    for path in document.write_tables(csv, found, left_out(place, run), force=force) if csv else ():
+    for path in document.write_tables(csv, found, left_out(place, run, tags), force=force) if csv else ():
         say(str(path))
     if sign is not None:
         with opened(workspace) as store:
@@ -1273,7 +1272,14 @@ def mitigate(run: str, even: Annotated[str, typer.Option(help="age_band, gender,
     """Plan a recipe that evens out who is trained on; nothing is built unless --build says so."""
     place = Workspace(workspace)
     if outcome:
-        found = [mitigation.outcome(place, study, by.split(","), minimum) for study in mitigation.studies(place, run)]
+        found = []
+        for study in (studies := mitigation.studies(place, run)):
+            try:
+                found.append(mitigation.outcome(place, study, by.split(","), minimum))
+            except FerError as error:
+                say(f"{study}: {error}")
+        if not studies:
+            say(f"no mitigation study of the version of {run}; plan one with: fercore mitigate {run}")
         if as_json:
             show(found, True)
         for each in () if as_json else found:
@@ -1284,7 +1290,7 @@ def mitigate(run: str, even: Annotated[str, typer.Option(help="age_band, gender,
     with opened(workspace) as store:
         who = actor(store, person)
         plan = mitigation.propose(store, who, run, even, means.split(","))
-        built = mitigation.build(store, who, plan, build) if build else None
+        built = mitigation.build(store, who, plan, build, own_code=True) if build else None
     started = mitigation.launch(place, who, plan, built, range(seeds), own_code=True) if built else None
     if as_json:
         show({"plan": plan.cells, "targets": [t.model_dump(mode="json") for t in plan.targets], "notes": plan.notes(), "version": built,

@@ -39,7 +39,7 @@ def start(workspace: Workspace, config: RunConfig, actor: Person, *, own_code: b
         NotAllowed: the actor may not train, or names code or a file without `own_code`.
         NotFound: no such version, run or file.
         BadInput: the version cannot be read.
-        Conflict: the version is not approved and the run not exploratory, an approved one is not what was approved, or it has other folds.
+        Conflict: the version is not approved and the run not exploratory, its files are not what was frozen or approved, or it has other folds.
     """
     run_id = _queue(workspace, config, actor, own_code)
     queue.push(workspace.runs)
@@ -82,7 +82,8 @@ def ensemble(workspace: Workspace, members: Sequence[str], actor: Person) -> str
     return _made(workspace, config, actor, done, add_predictions)
 
 
-def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: bool) -> str:
+def startable(workspace: Workspace, config: RunConfig, actor: Person, *, own_code: bool = False) -> RunConfig:
+    """The configuration as `start` would queue it. Raises: as `start`."""
     actor.require(Permission.TRAIN)
     if not own_code and (":" in config.model or config.weights):
         raise NotAllowed("This is for the command line", f"{config.model}{config.weights and ' with ' + config.weights} names code or a file",
@@ -95,8 +96,8 @@ def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: boo
     if not (trainable(standing) or config.exploratory):
         raise Conflict("The version is not approved", f"{config.version_id} is {standing.replace('_', ' ')}",
                        "Have it approved, or start an exploratory run (--exploratory), which is marked as such")
-    if trainable(standing) and (problems := [*verified(workspace, config.version_id), *copy_problems(workspace, config.version_id)]):
-        raise Conflict("The version is not what was approved", f"{config.version_id}: {problems[0]}",
+    if problems := [*verified(workspace, config.version_id), *copy_problems(workspace, config.version_id)]:
+        raise Conflict(f"The version is not what was {'approved' if trainable(standing) else 'frozen'}", f"{config.version_id}: {problems[0]}",
                        f"See 'fercore version verify {config.version_id}'; restore it from a backup, or freeze it anew")
     if config.protocol == "k_fold" and (own := folds(card(workspace, config.version_id))) not in (0, config.folds):
         raise Conflict("The version has folds of its own", f"{config.version_id} was frozen in {own} folds, the run asks for {config.folds}",
@@ -109,8 +110,12 @@ def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: boo
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         config = config.model_copy(update={"weights": str(path)})
-    waiting = Status(state="queued", heartbeat=time.time(), queued_at=time.time())
-    return _made(workspace, config.model_copy(update={"weights_sha256": sha256}), actor, waiting, lambda _: None)
+    return config.model_copy(update={"weights_sha256": sha256})
+
+
+def _queue(workspace: Workspace, config: RunConfig, actor: Person, own_code: bool) -> str:
+    ready = startable(workspace, config, actor, own_code=own_code)
+    return _made(workspace, ready, actor, Status(state="queued", heartbeat=time.time(), queued_at=time.time()), lambda _: None)
 
 
 def _made(workspace: Workspace, config: RunConfig, actor: Person, status: Status, fill: Callable[[Path], None]) -> str:

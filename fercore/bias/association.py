@@ -59,7 +59,10 @@ def association(rows: pd.DataFrame, classes: Sequence[str], by: Sequence[str] = 
         filled = (counts.sum(axis=1) > 0).sum(), (counts.sum(axis=0) > 0).sum()
         v = Estimate(None, None, None, n, "fewer than two groups or classes")
         if min(filled) > 1:
-            v = bootstrapped(float(cramers_v(counts)), cramers_v(drawn, correct=2), n)
+            value, spread = float(cramers_v(counts)), cramers_v(drawn, correct=2)
+            v = bootstrapped(value, spread, n)
+            if value == 0:  # draws corrected twice are 0 as well; corrected once, they say how much chance alone would hide
+                v = Estimate(value, 0.0, float(np.quantile(cramers_v(drawn), 0.975)), n)
         out.append(Association(attribute, n, v, _cells([s.name for s in members], classes, counts, drawn, minimum)))
     return out
 

@@ -6,6 +6,7 @@ import re
 import shlex
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files as resources
@@ -39,6 +40,8 @@ LIMITS = (
 METHOD = (
     "Accuracy of a group: Wilson interval on effective rows; duplicate groups count by their measured design effect (Kish).",
     "Macro precision, recall and F1, averages and rates: percentile intervals of 1,000 bootstrap draws of duplicate groups, joint over groups.",
+    "Largest differences (parity, odds): the same, starting lower by as much as the draws are higher than the value, and at 0 where groups with the "
+    "rates of all faces together would show as much.",
     "Expected calibration error (ECE): 15 equally wide bins of confidence. It is too high by chance in small groups.",
     "Difference of two groups: Newcombe's interval. The largest gap of an attribute takes the Bonferroni level of all its pairs, as it was picked "
     "for its size.",
@@ -127,7 +130,8 @@ def _with_sign(p: float | None) -> str:
 def basis(found: Examination) -> list[str]:
     """Run, faces, tags, and which faces were left out and why."""
     s = found.scope
-    how = f"out-of-fold predictions of {s.folds} grouped folds; test was not read" if s.folds else "test split"
+    how = (f"out-of-fold predictions of {s.folds} grouped folds; test was not read" if s.folds
+           else "the part that was split off after balancing" if s.protocol == "leaky" else "test split")
     out = [f"{s.model}, seed {s.seed}, protocol {s.protocol.replace('_', ' ')}: {how}.",
            f"{s.tested:,} faces are tested; {s.tagged:,} of them have a perceived age or gender.",
            f"{s.trained_on:,} predicted faces are left out because the model that predicts them was trained on them or on their duplicates."]
@@ -141,12 +145,15 @@ def basis(found: Examination) -> list[str]:
 
 
 def warnings(found: Examination) -> list[str]:
-    s = found.scope
-    return (["Perceived attributes of pictures, for reviewers of data sets: not for judging people."]
-            + ["Synthetic demo faces: no person is shown, and nothing follows for people."] * s.synthetic
-            + ["Exploratory: nobody approved the version that this run was trained on."] * s.exploratory
-            + ["Leaky, for comparison only: faces were balanced before they were split. Only faces that the model did not know are tested."]
-            * (s.protocol == "leaky"))
+    out = ["Perceived attributes of pictures, for reviewers of data sets: not for judging people."]
+    if found.scope.synthetic:
+        out.append("Synthetic demo faces: no person is shown, and nothing follows for people.")
+    for s, name in ((found.scope, "this run"), (found.against, "the earlier run")):
+        if s and s.exploratory:
+            out.append(f"Exploratory: nobody approved the version that {name} was trained on.")
+        if s and s.protocol == "leaky":
+            out.append(f"Leaky, for comparison only: {name} balanced faces before it split them. Only faces new to its model are tested.")
+    return out
 
 
 def command(found: Examination, faces: bool = False) -> str:
@@ -187,13 +194,19 @@ def signatures(store: Store, sha: str) -> pd.DataFrame:
 
 
 def write(path: Path, report: bytes, *, force: bool = False) -> None:
-    """Raises: Conflict: the file is there, and not `force`."""
+    """Raises: Conflict: the file is there, and not `force`. BadInput: it cannot be written."""
     if path.exists() and not force:
         raise Conflict("The file is there already", str(path), "Name another one, or replace it with --force")
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(report)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(report)
+        temporary.replace(path)
+    except OSError as error:
+        raise BadInput("The file cannot be written", f"{path}: {error.strerror}", "Name a file in a folder that you may write to") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_tables(folder: Path, found: Examination, left_out: pd.DataFrame, *, force: bool = False) -> list[Path]:

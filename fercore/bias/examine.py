@@ -13,7 +13,7 @@ from fercore.bias.compare import BeforeAfter, before_after
 from fercore.bias.inference import Contrast, GroupTest, Parity, contrasts, group_tests, parity
 from fercore.bias.power import Need, needs
 from fercore.bias.report import MINIMUM, BiasTable, grouped, table_of
-from fercore.bias.saved import saved
+from fercore.bias.saved import names, saved
 from fercore.bias.slices import CROSS, SAVED, TAGS, full, with_saved
 from fercore.domain import Workspace
 from fercore.errors import BadInput, Conflict
@@ -128,11 +128,10 @@ def unseen(workspace: Workspace, run_id: str, by: Sequence[str] = (), tags_of: s
     return _read(workspace, run_id, by, tags_of)[1]
 
 
-def left_out(workspace: Workspace, run_id: str) -> pd.DataFrame:
-    """Tagged faces of the run's version that are in no bias test: sample_id, split, age_band, gender, why."""
-    config = _config(workspace, run_id)
-    frame = predictions(workspace, run_id)
-    return _left_out(config, _rows(workspace, config["version_id"]), frame[frame["out_of_fold"].to_numpy(dtype=bool)])
+def left_out(workspace: Workspace, run_id: str, tags_of: str | None = None) -> pd.DataFrame:
+    """Tagged faces of the run's version that are in no bias test: sample_id, split, age_band, gender, why. Raises: as `examine`."""
+    _, frame, rows = _read(workspace, run_id, (), tags_of)
+    return _left_out(_config(workspace, run_id), rows, frame)
 
 
 def _read(workspace: Workspace, run_id: str, by: Sequence[str], tags_of: str | None) -> tuple[Scope, pd.DataFrame, pd.DataFrame]:
@@ -144,8 +143,8 @@ def _read(workspace: Workspace, run_id: str, by: Sequence[str], tags_of: str | N
     if tags_of and tags_of != config["version_id"]:
         frame, retagged, relabelled = _retagged(frame, _rows(workspace, tags_of))
         rows, _, _ = _retagged(rows, _rows(workspace, tags_of))
-    held = {name: f for name, f in saved(workspace).items() if any(SAVED + name in attribute.split(CROSS) for attribute in by)}
-    ids = {name: f.sample_ids for name, f in held.items()}
+    asked = {part.removeprefix(SAVED) for attribute in by for part in attribute.split(CROSS) if part.startswith(SAVED)}
+    ids = {name: saved(workspace, name).sample_ids for name in names(workspace) if name in asked}
     frame, rows = with_saved(frame, ids), with_saved(rows, ids)
     tagged = int(frame[list(TAGS)].notna().any(axis=1).sum())
     if frame.empty:

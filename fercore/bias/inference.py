@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fercore.bias.report import Grouped
 from fercore.bias.slices import CROSS, Slice
 from fercore.errors import BadInput
-from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, difference, masked, proportion
+from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, design_effect, difference, masked, proportion
 from fercore.evaluation.metrics import bootstrapped
 
 PERMUTATIONS = 9999
@@ -51,7 +51,7 @@ class Parity:
 
     Attributes:
         parity: demographic parity: share of faces predicted to be of the class. odds: equalised odds, the larger of the differences in true and in
-            false positive rate. n of each is that of the faces behind it; all with bootstrap intervals by duplicate group.
+            false positive rate. n of each is that of the faces behind it; all with intervals of `_largest`.
     """
 
     attribute: str
@@ -107,7 +107,7 @@ def parse_contrast(text: str) -> tuple[str, str, str]:
     """(attribute, group, group) of "age:young,senior". Raises: BadInput."""
     attribute, _, groups = text.partition(":")
     parts = [attribute.strip(), *(g.strip() for g in groups.split(","))]
-    if len(parts) != 3 or not all(parts):
+    if len(parts) != 3 or not all(parts) or parts[1] == parts[2]:
         raise BadInput("A contrast names two groups of an attribute", repr(text), "Write it as age:young,senior")
     return parts[0], parts[1], parts[2]
 
@@ -134,10 +134,10 @@ def contrasts(found: Grouped, declared: tuple[str, str, str] | None = None) -> l
         attribute, *values = declared
         pair = [next((s for s in found.groups if (s.attribute, s.value) == (attribute, v)), None) for v in values]
         for value, s in zip(values, pair, strict=True):
-            if s is None or s.n < max(1, found.minimum):
+            if s is None or s.listed_only or s.n < max(1, found.minimum):
                 raise BadInput("This contrast cannot be tested", f"{value!r} of {attribute} " + (
-                    "is no group of this report" if s is None else masked(s.n, found.minimum).note),
-                    f"Choose two of {', '.join(s.value for s in found.shown if s.attribute == attribute) or 'another attribute'}")
+                    "is no group of this report" if s is None else "is not compared" if s.listed_only else masked(s.n, found.minimum).note),
+                    f"Choose two of {', '.join(found.shown[i].value for i in found.of(attribute)) or 'another attribute'}")
         made = _contrast(found, *(s for s in pair if s))
         return [replace(made, p_holm=made.p_value, p_bh=made.p_value, declared=True)]
     out = []
@@ -176,12 +176,13 @@ def parity(found: Grouped) -> list[Parity]:
         size, faces = counts.sum(axis=(1, 2)), int(counts.sum())
         support = np.minimum(counts.sum(axis=2), size[:, None] - counts.sum(axis=2))  # [groups, classes]: of the rarer side
         able = support.min(axis=0) >= max(1, found.minimum)
-        rows = [Parity(attribute, c, bootstrapped(float(point["parity"][j]), spread["parity"][:, j], faces), *(
-            bootstrapped(float(point[r][j]), spread[r][:, j], n) if able[j] else _thin(found, at, support[:, j])
+        equal = _equal(found, at)
+        rows = [Parity(attribute, c, _largest(float(point["parity"][j]), spread["parity"][:, j], equal["parity"][:, j], faces), *(
+            _largest(float(point[r][j]), spread[r][:, j], equal[r][:, j], n) if able[j] else _thin(found, at, support[:, j])
             for r, n in (("true", int(counts[:, j].sum())), ("false", faces - int(counts[:, j].sum())), ("odds", faces))))
             for j, c in enumerate(found.classes)]
         # The largest over classes is drawn as such, so that its interval knows that it was picked.
-        largest = [bootstrapped(float(point[r][which].max()), spread[r][:, which].max(axis=1), faces) if which.any()
+        largest = [_largest(float(point[r][which].max()), spread[r][:, which].max(axis=1), equal[r][:, which].max(axis=1), faces) if which.any()
                    else Estimate(None, None, None, faces, f"no class with n >= {found.minimum} in each group")
                    for r, which in (("parity", np.ones(len(able), bool)), ("true", able), ("false", able), ("odds", able))]
         out += [Parity(attribute, "", *largest), *rows]
@@ -192,6 +193,37 @@ def _thin(found: Grouped, at: list[int], support: Floats) -> Estimate:
     least = int(support.argmin())
     note = f"{found.shown[at[least]].name}: {masked(int(support[least]), found.minimum).note}"
     return Estimate(None, None, None, int(support[least]), note)
+
+
+def _largest(value: float, drawn: Floats, equal: Floats, n: int) -> Estimate:
+    """The bootstrap interval of a largest difference, which is too high by chance: it begins lower by as much as the draws are higher than the value,
+    and at 0 where the value is within those of `equal` groups (97.5 %)."""
+    found = bootstrapped(value, drawn, n)
+    low = 0.0 if value <= np.quantile(equal, 0.975) else max(0.0, float(found.low or 0) - max(0.0, float(drawn.mean()) - value))
+    return replace(found, low=low)
+
+
+def _equal(found: Grouped, at: Sequence[int]) -> dict[str, Floats]:
+    """Draws of what `_rates` gives for groups at `at` that all have the rates of all their faces together, [draws, classes]."""
+    masks = np.stack([found.shown[i].mask for i in at])
+    inside, rng = masks.any(axis=0), np.random.default_rng(0)
+    frame, group = found.frame[inside], masks.argmax(axis=0)[inside]
+    unit = frame["duplicate_group"].to_numpy(np.int64)
+
+    def spread(hits: Masks, rows: Masks) -> Floats:
+        if not rows.any():
+            return np.zeros(len(found.drawn))
+        effect = design_effect(hits[rows], np.unique(unit[rows], return_inverse=True)[1])
+        size = np.maximum(1, np.bincount(group[rows], minlength=len(at)) / effect).astype(np.int64)
+        return np.asarray(np.ptp(rng.binomial(size, hits[rows].mean(), (len(found.drawn), len(at))) / size, axis=1), dtype=np.float64)
+
+    drawn: dict[str, list[Floats]] = {"parity": [], "true": [], "false": []}
+    for c in found.classes:
+        true, made = (frame[column].to_numpy() == c for column in ("label", "predicted"))
+        for rate, rows in (("parity", np.ones(len(frame), dtype=bool)), ("true", true), ("false", ~true)):
+            drawn[rate].append(spread(made, rows))
+    rates = {rate: np.stack(each, axis=1) for rate, each in drawn.items()}
+    return rates | {"odds": np.maximum(rates["true"], rates["false"])}
 
 
 def _rates(counts: npt.NDArray[Any]) -> dict[str, Floats]:

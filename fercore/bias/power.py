@@ -27,8 +27,8 @@ class Need:
 
     Attributes:
         n: tagged faces here. reference: accuracy of the attribute's other groups together; where they are too few, that alone is said.
-        needed: faces of this group, and as many others, for 80 % power at the two-sided 5 % level to see it GAP below the reference; more: how
-            many of them are missing.
+        needed: faces of this group, and as many others, for 80 % power at the two-sided 5 % level to see it GAP below the reference; None where the
+            reference itself is lower than GAP. more: how many of them are missing.
         untagged: predicted faces without a tag of this attribute. to_tag: how many of them must be tagged to find `more`, at the share this
             group has among the tagged; None where it has none yet. detectable: the gap that n can show now; None where even 100 points cannot.
     """
@@ -45,9 +45,12 @@ class Need:
     detectable: float | None
 
 
-def faces_needed(reference: float, gap: float = GAP, power: float = POWER, level: float = LEVEL) -> int:
-    """Faces in each of two groups for a test of `reference` against `reference - gap` (Cohen 1988, 6.2: normal test of arcsines)."""
-    effect = 2 * (asin(sqrt(reference)) - asin(sqrt(max(reference - gap, 0))))
+def faces_needed(reference: float, gap: float = GAP, power: float = POWER, level: float = LEVEL) -> int | None:
+    """Faces in each of two groups for a test of `reference` against `reference - gap` (Cohen 1988, 6.2: normal test of arcsines); None where no such
+    gap is possible."""
+    if not 0 < gap <= reference:
+        return None
+    effect = 2 * (asin(sqrt(reference)) - asin(sqrt(reference - gap)))
     return ceil(2 * (_z(power, level) / effect) ** 2)
 
 
@@ -78,10 +81,12 @@ def needs(found: Grouped, gap: float = GAP) -> list[Need]:
             place = np.unique(unit[others], return_inverse=True)[1]
             reference, effect = proportion(correct[others], place), design_effect(correct[others], place)
             share = float(reference.value or 0)
-            needed = ceil(faces_needed(share, gap) * effect)
-            more = max(0, needed - s.n)
-            out.append(Need(*about, reference, needed, more, untagged, ceil(more * tagged / s.n) if s.n else None if more else 0,
-                            detectable(share, s.n / effect, others.sum() / effect) if s.n > 1 else None))
+            alone = faces_needed(share, gap)
+            needed = None if alone is None else ceil(alone * effect)
+            more = None if needed is None else max(0, needed - s.n)
+            to_tag = None if more is None or (more and not s.n) else ceil(more * tagged / s.n) if more else 0
+            out.append(Need(*about, reference, needed, more, untagged, to_tag, detectable(share, s.n / effect, others.sum() / effect)
+                            if s.n > 1 else None))
     return out
 
 

@@ -63,7 +63,7 @@ def texts(found: Examination) -> dict[str, Shown]:
             "demographic parity": points(r.parity), "true positive rate": points(r.true_positive), "false positive rate": points(r.false_positive),
             "equalised odds": points(r.odds)} for r in found.parity]),
             "Largest difference between the groups, in points, with 95 % bootstrap intervals by duplicate group. A largest difference is never "
-            f"below 0 and is above it by chance alone. {least}"),
+            f"below 0 and is above it by chance alone: the interval starts at 0 where groups that are treated alike would show as much. {least}"),
         "association": Shown("Do labels and groups go together in the version?", pd.DataFrame([{
             "by": said(a.attribute), "faces": a.n, "Cramér's V": a.cramers_v.number().partition(", n =")[0]} for a in found.association]),
             "Corrected for bias. 0: labels are spread alike over the groups; 1: the group tells the label. Distinct tagged faces of all splits."),
@@ -74,7 +74,8 @@ def texts(found: Examination) -> dict[str, Shown]:
             "Normalised pointwise mutual information: above 0 where group and class occur together more often than by chance, -1 to 1."),
         "power": Shown("How many tagged faces are missing?", pd.DataFrame([{
             "by": said(n.attribute), "group": n.group, "faces": n.n, "accuracy of the others": cell(n.reference),
-            "needed": "" if n.needed is None else f"{n.needed:,}", "missing": "" if n.more is None else f"{n.more:,}",
+            "needed": f"{n.needed:,}" if n.needed is not None else "" if n.reference.value is None else "no gap of 5 points is possible",
+            "missing": "" if n.more is None else f"{n.more:,}",
             "untagged": f"{n.untagged:,}", "to tag": "" if n.to_tag is None else f"{n.to_tag:,}",
             "gap that shows now": "" if n.detectable is None else f"{100 * n.detectable:.1f} points"} for n in found.needs]),
             "For 80 % power at the 5 % level to see a gap of 5 points below the other groups, with as many faces of those. \"To tag\" assumes "

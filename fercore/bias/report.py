@@ -126,7 +126,8 @@ def table_of(found: Grouped) -> BiasTable:
             return Estimate(None, None, None, n, f"no group with n >= {minimum}")
         if metric != "accuracy" and "label" in attribute.split(CROSS):
             return Estimate(None, None, None, n, "one class")  # a mean over classes says nothing here
-        return bootstrapped(float(point[metric][at].mean()), spread[metric][:, at].mean(axis=1), n)
+        units = frame.loc[np.any([shown[i].mask for i in at], axis=0), "duplicate_group"].nunique()
+        return bootstrapped(float(point[metric][at].mean()), spread[metric][:, at].mean(axis=1), n, units)
 
     def group(s: Slice) -> BiasRow:
         cells: list[Estimate] = [masked(s.n, minimum)] * 5

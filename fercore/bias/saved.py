@@ -24,7 +24,8 @@ def save(store: Store, actor: Person, name: str, chosen: Filter) -> SavedFilter:
     """Keeps the samples that match now under `name` (see `slug`).
 
     Raises:
-        NotAllowed: the actor may not read results. BadInput: no filter, or no face matches. Conflict: the name is taken.
+        NotAllowed: the actor may not read results. BadInput: no filter, or no face matches. Conflict: the name is taken, also by a file of other
+            members that a killed process left.
     """
     actor.require(Permission.READ_RESULTS)
     if chosen == Filter():
@@ -38,6 +39,8 @@ def save(store: Store, actor: Person, name: str, chosen: Filter) -> SavedFilter:
 
     def publish() -> None:
         path.parent.mkdir(exist_ok=True)
+        if path.exists() and saved(store.workspace, made.name).sample_ids != ids:
+            raise Conflict("The name is taken", f"{path} holds other faces and is not recorded", "Give another name, or delete the file")
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(dataclasses.asdict(made), indent=1), encoding="utf-8")
         temporary.replace(path)
@@ -48,13 +51,16 @@ def save(store: Store, actor: Person, name: str, chosen: Filter) -> SavedFilter:
     return made
 
 
-def saved(workspace: Workspace) -> dict[str, SavedFilter]:
-    """Every saved filter by name; needs no database. Raises: BadInput: a file cannot be read."""
-    out = {}
-    for path in sorted(workspace.slices.glob("*.json")):
-        try:
-            read = json.loads(path.read_text(encoding="utf-8"))
-            out[path.stem] = SavedFilter(read["name"], read["said"], tuple(read["sample_ids"]), read["saved_by"], read["saved_at"])
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput("A saved filter cannot be read", f"{path}: {error}", "Restore it from a backup, or delete it") from error
-    return out
+def names(workspace: Workspace) -> list[str]:
+    """Of every saved filter; needs no database."""
+    return sorted(path.stem for path in workspace.slices.glob("*.json"))
+
+
+def saved(workspace: Workspace, name: str) -> SavedFilter:
+    """Needs no database. Raises: BadInput: it cannot be read."""
+    path = workspace.slices / f"{name}.json"
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        return SavedFilter(read["name"], read["said"], tuple(read["sample_ids"]), read["saved_by"], read["saved_at"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput("A saved filter cannot be read", f"{path}: {error}", "Restore it from a backup, or delete it") from error

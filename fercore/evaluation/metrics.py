@@ -48,7 +48,7 @@ def macro(frame: pd.DataFrame, classes: Sequence[str], draws: int = DRAWS) -> di
         return {name: Estimate(None, None, None, 0) for name in MEANS}
     counts, drawn = resample(frame, classes, np.ones((1, len(frame)), dtype=bool), draws)
     point, spread = scores(counts), scores(drawn)
-    return {name: bootstrapped(float(point[name][0]), spread[name][:, 0], len(frame)) for name in MEANS}
+    return {name: bootstrapped(float(point[name][0]), spread[name][:, 0], len(frame), frame["duplicate_group"].nunique()) for name in MEANS}
 
 
 def summary(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
@@ -160,15 +160,15 @@ def _kinds(unit: Ints, cell: Ints, masks: Masks) -> Ints:
     return np.asarray(pd.factorize(kind * (int(sizes.max(initial=0)) + 1) + sizes)[0], dtype=np.int64)
 
 
-def bootstrapped(value: float, drawn: Floats, n: int) -> Estimate:
+def bootstrapped(value: float, drawn: Floats, n: int, units: int | None = None) -> Estimate:
     """The 95 % percentile interval of `drawn` [draws], stretched to hold the value (Efron & Tibshirani 1993, 13.3).
 
     Quantiles are taken at k / (draws + 1), as interpolating inside the draws is too narrow. A sample without any error resamples
-    to itself only; then the Wilson interval on n says what the bootstrap cannot.
+    to itself only; then the Wilson interval on `units` (duplicate groups, or effective rows; default n) says what the bootstrap cannot.
     """
     low, high = (float(x) for x in np.quantile(drawn, (0.025, 0.975), method="weibull"))
     if low == high:
-        low, high = wilson(value, n)
+        low, high = wilson(value, n if units is None else units)
     return Estimate(value, min(low, value), max(high, value), n)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from uuid_utils import uuid7
 
 from fercore.domain import SPLITS, Pixels, Workspace, image_id
-from fercore.errors import BadInput, Conflict, NotFound
+from fercore.errors import BadInput, Conflict, FerError, NotFound
 from fercore.ingest.files import sha256_of
 from fercore.schemes import SCHEMES
 
@@ -27,6 +28,7 @@ _FORMAT_1 = ("sample_id", "image_id", "source_id", "source_row", "given_label", 
 SUMS = "SHA256SUMS"  # as sha256sum writes and checks it
 _FILES = ("manifest.parquet", "pixels.npy", "version.json")
 _HALF = ".fercore-build"  # how the name of a folder ends while files are written into it
+_ALWAYS = {"version_id", "manifest_sha256", "scheme_id", "classes", "counts"}  # in version.json of every format
 _UNFINISHED = "unfinished"  # lies in a folder until the database holds the version
 
 Stamp = tuple[tuple[int, int, int] | None, ...]  # of each file, what changes whenever somebody writes it
@@ -97,13 +99,15 @@ def strangers(workspace: Workspace, known: Collection[str]) -> list[str]:
 
 
 def card(workspace: Workspace, version_id: str) -> dict[str, Any]:
-    """version.json. Raises: NotFound, BadInput (it is not JSON)."""
+    """version.json. Raises: NotFound, BadInput (it is gone, or not what was written)."""
     path = workspace.versions / version_id / "version.json"
-    if version_id in ("", ".", "..") or "/" in version_id or not path.is_file():
+    if version_id in ("", ".", "..") or "/" in version_id or not path.parent.is_dir():
         raise NotFound("Unknown version", f"{version_id!r} is not in {workspace.versions}", "List them with fercore version list")
     try:
         read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        if not (isinstance(read, dict) and read.keys() >= _ALWAYS):
+            raise ValueError("it is not what was written")
+    except (OSError, ValueError) as error:
         raise BadInput("The version cannot be read", f"{path}: {error}", "Restore it from a backup") from error
     return read
 
@@ -128,9 +132,10 @@ def state(workspace: Workspace, version_id: str) -> str:
 def copied_state(workspace: Workspace, version_id: str) -> dict[str, Any]:
     """state.json; empty where there is none or it cannot be read."""
     try:
-        return dict(json.loads((workspace.versions / version_id / "state.json").read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
+        read = json.loads((workspace.versions / version_id / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
+    return read if isinstance(read, dict) and isinstance(read.get("acts", []), list) else {}
 
 
 def trainable(state: str) -> bool:
@@ -145,9 +150,13 @@ def folds(card: Mapping[str, Any]) -> int:
 
 
 def listed(workspace: Workspace) -> list[dict[str, Any]]:
-    """version.json of every version with its copied state, newest first. One without a state is still being built, or its builder was killed."""
-    cards = [card(workspace, p.parent.name) for p in workspace.versions.glob("[!.]*/state.json")]
-    return sorted(({**c, "state": state(workspace, c["version_id"])} for c in cards), key=lambda c: c["created_at"], reverse=True)
+    """version.json of every version with its copied state, newest first. One without a state is still being built, or its builder was killed; one
+    that cannot be read is left out: verify says so."""
+    cards = list[dict[str, Any]]()
+    for path in workspace.versions.glob("[!.]*/state.json"):
+        with suppress(BadInput):
+            cards.append({**card(workspace, path.parent.name), "state": state(workspace, path.parent.name)})
+    return sorted(cards, key=lambda c: str(c.get("created_at")), reverse=True)
 
 
 def manifest(workspace: Workspace, version_id: str) -> pd.DataFrame:
@@ -172,21 +181,23 @@ def verify(workspace: Workspace, version_id: str, recorded_sha256: str | None = 
         recorded_sha256: the hash in the database, which the files must have; files alone could all have been changed together.
 
     Raises:
-        NotFound: there is no such version.
+        NotFound: there is no such version, and none was recorded.
     """
     try:
         stated = card(workspace, version_id)
         rows, pixels = manifest(workspace, version_id), pixels_of(workspace, version_id)
         problems = _differences(version_id, stated, rows, pixels, recorded_sha256)
         return problems or (_changed_files(workspace.versions / version_id) if stated["recipe"].get("format", 1) > 1 else [])
-    except NotFound:
-        raise
+    except NotFound as error:
+        if recorded_sha256 is None:
+            raise
+        return [f"its folder is gone: {error.detail}"]
     except Exception as error:  # a changed byte makes readers fail in any way
         return [f"a file cannot be read: {type(error).__name__}: {error}"]
 
 
-def stamp(workspace: Workspace, version_id: str) -> Stamp:
-    """Size and times of every file that `verify` reads; None where one is missing. As long as it is the same, nobody wrote them."""
+def stamp(workspace: Workspace, version_id: str, *more: str) -> Stamp:
+    """Size and times of every file that `verify` reads, and of `more`; None where one is missing. As long as it is the same, nobody wrote them."""
     def of(path: Path) -> tuple[int, int, int] | None:
         try:
             found = path.stat()
@@ -194,16 +205,18 @@ def stamp(workspace: Workspace, version_id: str) -> Stamp:
             return None
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
-    return tuple(of(workspace.versions / version_id / name) for name in (*_FILES, SUMS))
+    return tuple(of(workspace.versions / version_id / name) for name in (*_FILES, SUMS, *more))
 
 
 def changed(workspace: Workspace, version_id: str, recorded_sha256: str) -> list[str]:
-    """The quick part of `verify`: whether the files are the written ones, and about the manifest that was recorded. Raises: NotFound."""
+    """The quick part of `verify`: whether the files are the written ones, and about the manifest that was recorded."""
     try:
         said = card(workspace, version_id)
-    except BadInput as error:
+    except FerError as error:
         return [f"version.json cannot be read: {error.detail}"]
-    if said.get("recipe", {}).get("format", 1) == 1:  # whose files have no sums
+    if not isinstance(said.get("recipe"), dict):
+        return ["version.json states no recipe"]
+    if said["recipe"].get("format", 1) == 1:  # whose files have no sums
         return list(verified(workspace, version_id))
     if said["manifest_sha256"] != recorded_sha256:
         return ["version.json is about another manifest"]

@@ -225,8 +225,8 @@ def _provenance(f: _Facts) -> Gate:
             problems.append(f"{source} is not among the sources")
         elif not known.loc[source, "licence"] or pd.isna(known.loc[source, "licence"]):
             problems.append(f"{source} states no licence")
-    return _gate("provenance", "Provenance and licences are stated", problems, "every source states its licence",
-                 wanted="a licence for every source")
+    return _gate("provenance", "Provenance and licences are stated", problems, "every source is known and states its licence",
+                 wanted="a licence for every source; what it says, and where the faces came from, is not checked")
 
 
 def _datasheet(f: _Facts) -> Gate:

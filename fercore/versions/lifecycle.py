@@ -56,12 +56,16 @@ def recover(store: Store) -> None:
 
 
 def check_round_trip(store: Store, actor: Person, version_id: str, progress: Progress = lambda done, total: None) -> None:
-    """Unless it came back whole before: exports, imports and builds the version elsewhere, and records what differed. See `export.round_trip`."""
+    """Unless it came back whole before: exports, imports and builds the version elsewhere, and records what differs unless that stands there already.
+    See `export.round_trip`."""
     actor.require(Permission.READ_RESULTS)
     sha = table.one(store, version_id)["manifest_sha256"]
-    if record.round_trip(table.acts(store, version_id)) == [] or files.verified(store.workspace, version_id) or record.problems(store, version_id):
+    last = record.round_trip(table.acts(store, version_id))
+    if last == [] or files.verified(store.workspace, version_id) or record.problems(store, version_id):
         return  # of a version that does not verify, the first gates say so
     differs = export.round_trip(store, version_id, progress)
+    if differs == last:
+        return
     table.append(store, version_id, lambda _: event(version_id, "round_trip", None, sha, actor, None, {"differs": differs}))
     mend(store)
 

@@ -96,7 +96,11 @@ def copy_problems(workspace: Workspace, version_id: str) -> list[str]:
         return ["state.json cannot be read"]
     acts: Acts = copied.get("acts", [])  # none from before acts were copied
     try:
-        if copied["manifest_sha256"] != files.card(workspace, version_id)["manifest_sha256"]:
+        stated = files.card(workspace, version_id)
+    except FerError as error:
+        return [f"version.json cannot be read: {error.detail}"]
+    try:
+        if copied["manifest_sha256"] != stated["manifest_sha256"]:
             return ["state.json is about another manifest"]
         wrong = [a["seq"] for a in acts if a["hash"] != hashlib.sha256((a["prev_hash"] + json.dumps(
             [a[c] for c in table.ACT], separators=(",", ":"), ensure_ascii=False)).encode()).hexdigest()]
@@ -119,9 +123,9 @@ def problems(store: Store, version_id: str) -> list[str]:
         broken.append("an act is bound to another manifest")
     with suppress(FerError):  # a card that cannot be read is found with the files
         card = files.card(store.workspace, version_id)
-        if (json.loads(found["recipe"]), json.loads(found["counts"])) != (card["recipe"], card["counts"]):
+        if (json.loads(found["recipe"]), json.loads(found["counts"])) != (card.get("recipe"), card["counts"]):
             broken.append("recipe or counts in the database are not those of version.json")
-        if (found["name"], found["number"]) != (card["name"], card["number"]):
+        if (found["name"], found["number"]) != (card.get("name"), card.get("number")):
             broken.append("name or number in the database are not those of version.json")
         broken += _rows_problems(store, version_id)
     if acts and (at := json.loads(acts[0]["detail"] or "{}").get("at")) and at != found["recorded_at"].isoformat():

@@ -211,7 +211,7 @@ def test_people_take_turns(workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 
 def test_the_queue_drains_after_its_starter_has_gone_and_past_a_run_that_fails(workspace: Workspace) -> None:
     code = ("from fercore import jobs; from tests.core.test_jobs import LEAD, LONG, short; from fercore.domain import Workspace; "
-            "w = Workspace(runs.parent); first, damaged, _ = [jobs.start(w, c, LEAD) for c in (LONG, short(1), short(2))]; "
+            "jobs.verified = lambda *_: (); w = Workspace(runs.parent); first, damaged, _ = [jobs.start(w, c, LEAD) for c in (LONG, short(1), short(2))]; "
             "(runs / damaged / 'last.ckpt').write_bytes(b'PK torn'); jobs.cancel(w, first, LEAD); os.kill(os.getpid(), 9)")
     assert in_another_process(workspace, code).wait(DEADLINE_S) == -signal.SIGKILL
     until(lambda: all(state in jobs.ENDED for state in states(workspace).values()), "all runs end, though nobody looks through jobs")

@@ -293,6 +293,9 @@ def test_a_version_that_comes_back_otherwise_is_not_approved_unless_a_lead_answe
         versions.approve(filled, REVIEWER, version_id)
     versions.waive(filled, SECOND_LEAD, version_id, "round_trip", "The source was corrected meanwhile")
     assert versions.approve(filled, REVIEWER, version_id) == "in_review" and gate(filled, version_id, "round_trip").result == "waived"
+    seen = len(table.acts(filled, version_id))
+    versions.check_round_trip(filled, LEAD, version_id)
+    assert len(table.acts(filled, version_id)) == seen  # the same result is not recorded again
     with filled.write("samples") as w:
         w.run("UPDATE facts.sample SET given_label = 'surprise' WHERE source_row = 40")
     versions.check_round_trip(filled, LEAD, version_id)  # which failed before, so it is made again
@@ -436,6 +439,34 @@ def test_an_approved_version_whose_manifest_changed_is_not_trained_on(filled: St
     path = folder / "state.json"
     path.write_text(path.read_text().replace("rosa", "rosb", 1))
     with pytest.raises(Conflict, match="act . was changed"):
+        jobs.start(filled.workspace, config, LEAD)
+
+
+def test_a_card_that_cannot_be_read_is_a_problem_and_no_crash(filled: Store) -> None:
+    version_id, other = versions.freeze(filled, LEAD, Recipe(), "raw"), versions.freeze(filled, LEAD, Recipe(), "good")
+    folder, sha = filled.workspace.versions / version_id, table.one(filled, version_id)["manifest_sha256"]
+    whole = json.loads((folder / "version.json").read_text())
+    for text in ("", "[]", "{}", json.dumps(whole | {"recipe": 3}), json.dumps({k: v for k, v in whole.items() if k != "recipe"}), None):
+        if text is None:
+            (folder / "version.json").unlink()
+        else:
+            (folder / "version.json").write_text(text)
+        assert versions.files.changed(filled.workspace, version_id, sha) and record.verify(filled, version_id)
+        assert gate(filled, version_id, "files").result == "fail" and other in {c["version_id"] for c in versions.listed(filled.workspace)}
+    (folder / "state.json").write_text('{"acts": 5}')
+    assert "state.json cannot be read" in " ".join(record.verify(filled, version_id))
+    shutil.rmtree(folder)
+    assert versions.files.changed(filled.workspace, version_id, sha) and gate(filled, version_id, "files").result == "fail"
+
+
+def test_no_run_starts_on_changed_files_of_a_frozen_version(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERCORE_DEVICES", "0")
+    version_id = versions.freeze(filled, LEAD, Recipe(), "raw")
+    config = run_config({"version_id": version_id, "model": "simple_cnn", "epochs": 1, "exploratory": True})
+    jobs.start(filled.workspace, config, LEAD)
+    path = filled.workspace.versions / version_id / "pixels.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(Conflict, match="not what was frozen.*1 images differ"):
         jobs.start(filled.workspace, config, LEAD)
 
 
