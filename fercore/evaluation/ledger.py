@@ -39,7 +39,7 @@ def reads(workspace: Workspace) -> pd.DataFrame:
         if version["counts"].get("test"):
             try:
                 key, ids = test_set(workspace, version["version_id"])
-            except FerError:
+            except (FerError, OSError, ValueError):  # the version says itself what is wrong; pyarrow's errors are ValueErrors
                 continue
             of[version["version_id"]] = key
             sets.setdefault(key, {"test_set": key, "faces": len(ids), "versions": [], "reads": 0, "first": "", "last": "", "runs": []})
