@@ -208,6 +208,8 @@ def test_who_changed_test_labels_is_told_by_person_day_and_way(store: Store, sma
     assert ledger.edits(store, LEAD, second, first).changed["after"].tolist() == ["sad"]
     vote(test[1], "angry")  # after the version was frozen
     assert ledger.edits(store, LEAD, second).acts["acts"].tolist() == [2] and ledger.edits(store, LEAD, first).acts.empty
+    mapped = versions.freeze(store, LEAD, versions.Recipe.model_validate({"scheme": "engaged4@1", "labels": {"map": {"sad": "engaged"}}}), "mapped")
+    assert ledger.edits(store, LEAD, mapped).changed["image_id"].tolist() == [test[0]]  # what the map renames, nobody edited
     with pytest.raises(NotAllowed):
         ledger.edits(store, ANNOTATOR, second)
 
@@ -245,6 +247,9 @@ def test_the_commands_print_what_the_functions_find(tmp_path: Path, capsys: pyte
     assert found["counts"] == {"exact": 1, "near": 1, "derivative": 1} and found["near_known"] is False
     assert found["inflation"]["value"] == pytest.approx(0.8 - 0.5)
     assert [row["reads"] for row in said("ledger")] == [1]
+    (tmp_path / "demo.json").touch()
+    told = said("evaluate", "r")
+    assert (told["marks"], told["leak"], told["test_reads"], told["n"]) == (["synthetic demo faces"], None, 1, 5)
     with pytest.raises(BadInput, match="No out-of-fold"):
         cli.app(["suspects", "r", *place])
     with pytest.raises(BadInput, match="What is to be explained"):
