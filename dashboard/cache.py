@@ -272,14 +272,9 @@ def version_faces(store: Store, version_id: str, exclusion: str, limit: int) -> 
     return versions.excluded_samples(store, version_id, exclusion, limit)
 
 
-@reader("runs")
-def _own_reads(store: Store, version_id: str) -> int:
-    return runs.test_reads(store, version_id)
-
-
 def test_reads(version_id: str) -> int:
-    """How often the test split of a version was read: by the runs trained on it, and by others that were judged by it."""
-    return _own_reads(version_id) + sum(s.test_reads for s in evaluation.scorings(workspace(), version_id))
+    """How often the test faces of a version were read, as the ledger counts."""
+    return ledger.times_read(workspace(), version_id, test_sets())
 
 
 def finished_runs() -> list[Run]:
@@ -331,6 +326,7 @@ def _evaluated(store: Store, run_id: str, on: str | None, at: str | None, fold: 
 
 @reader(entries=16)
 def compared(store: Store, run_ids: tuple[str, ...]) -> evaluation.Comparison:
+    evaluation.require_clean(store.workspace, run_ids)
     return evaluation.compare({run_id: predictions(run_id) for run_id in run_ids})
 
 
@@ -340,15 +336,20 @@ def label_effect(store: Store, run_ids: tuple[str, str], version_ids: tuple[str,
 
 
 @reader(entries=8)
-def _studied(store: Store, name: str, states: tuple[tuple[str, str], ...]) -> tuple[evaluation.Study, evaluation.Noise]:
-    found = evaluation.study(store.workspace, name)
-    return found, evaluation.noise(store.workspace, found)
+def _studied(store: Store, name: str, states: tuple[tuple[str, str], ...]) -> evaluation.Study:
+    return evaluation.study(store.workspace, name)
+
+
+@reader(entries=8)
+def _noise(store: Store, name: str, finished: tuple[str, ...]) -> evaluation.Noise:
+    return evaluation.noise(store.workspace, evaluation.study(store.workspace, name))
 
 
 def studied(name: str) -> tuple[evaluation.Study, evaluation.Noise]:
     """A study as its runs stand now, and which of its differences are more than noise."""
     runs_of = [r for r in jobs.list_runs(workspace()) if r.config and r.config.study == name]
-    return _studied(name, tuple((r.run_id, f"{r.status.state} {r.status.progress.epoch}") for r in runs_of))
+    return (_studied(name, tuple((r.run_id, f"{r.status.state} {r.status.progress.epoch}") for r in runs_of)),
+            _noise(name, tuple(r.run_id for r in runs_of if r.status.state == "finished")))
 
 
 @reader(entries=16)
@@ -651,10 +652,11 @@ def _suspects(store: Store, run_id: str, written: int) -> pd.DataFrame:
     return found
 
 
-@reader("findings", "versions", entries=16)
+@reader("samples", "findings", "versions", entries=16)
 def leaks(store: Store, version: str, run_id: str | None) -> evaluation.Leaks:
     """Faces that are judged by and trained on, with the near duplicates that the audit found."""
-    return evaluation.leaks(store.workspace, version, run_id, findings.near_pairs(store, audit.bound_of(store, "near_duplicate") or 1.0))
+    pairs = findings.near_pairs(store, audit.bound_of(store, "near_duplicate") or 1.0)
+    return evaluation.leaks(store.workspace, version, run_id, pairs, audit.stale(store))
 
 
 @reader("labels", "versions", "people", entries=16)
@@ -662,10 +664,16 @@ def test_edits(store: Store, person: Person, version: str, since: str) -> ledger
     return ledger.edits(store, person, version, since)
 
 
-@reader("runs", "versions", entries=2)
-def test_sets(store: Store) -> pd.DataFrame:
-    """How often each set of test faces was read."""
+@reader("versions", entries=2)
+def _test_sets(store: Store, read: tuple[tuple[str, int], ...]) -> pd.DataFrame:
     return ledger.reads(store.workspace)
+
+
+def test_sets() -> pd.DataFrame:
+    """How often each set of test faces was read; a run and a scoring tell by their files alone."""
+    root = workspace().runs
+    return _test_sets(tuple((r.run_id, r.status.test_reads) for r in jobs.list_runs(workspace()))
+                      + tuple((str(path), path.stat().st_mtime_ns) for path in sorted(root.glob("*/evaluations/[!.]*.parquet"))))
 
 
 @reader("labels", "campaigns")
@@ -680,15 +688,20 @@ def _predictor(store: Store, run_id: str, weights: tuple[tuple[str, int], ...]) 
     return load(store.workspace.runs / run_id)
 
 
+def few_threads() -> None:
+    """Networks that this thread asks take part of the cores only."""
+    import torch
+
+    torch.set_num_threads(min(_THREADS, torch.get_num_threads()))  # each thread has a number of its own
+
+
 def predictor(run: Run) -> "Predictor":
     """The networks of a finished run, on the CPU: loaded once for all sessions, and anew when a file of weights is another one.
 
     Raises:
         NotFound, Conflict, BadInput: see `fercore.training.predict.load`.
     """
-    import torch
-
     assert run.config is not None  # a finished run has one
-    torch.set_num_threads(min(_THREADS, torch.get_num_threads()))  # each thread has a number of its own
+    few_threads()
     files = sorted(path for member in run.config.members or (run.run_id,) for path in (run.path.parent / member).glob("best*.safetensors"))
     return _predictor(run.run_id, tuple((str(path), path.stat().st_mtime_ns) for path in files))

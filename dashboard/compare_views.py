@@ -47,7 +47,7 @@ def table(found: evaluation.Comparison) -> None:
                 + ("" if n else " What differs here is within noise."))
     st.caption("Differences in points with paired 95 % intervals (Newcombe; bootstrap by duplicate group). McNemar mid-p asks whether these trained "
                "models differ on new faces. Over folds: the corrected t-test of Nadeau and Bengio, whether the ways of training differ; it needs the "
-               "same folds.")
+               "same folds, and its p is not adjusted for the number of pairs.")
 
 
 def labels_and_models(run_ids: tuple[str, str], versions: tuple[str, str]) -> None:
@@ -67,7 +67,8 @@ def labels_and_models(run_ids: tuple[str, str], versions: tuple[str, str]) -> No
     st.markdown("By the model alone: " + "; ".join(f"on labels of {v} **{points(effect.by_model[i])}**, p {p_text(effect.p_model[i])}"
                                                    for i, v in enumerate(versions)))
     st.caption(f"{effect.n:,} faces that both runs predict and both versions label; {effect.relabelled:,} have another label in the second. What "
-               "is gained from left to right in a row comes from relabelling the faces it is judged by, not from the model.")
+               "is gained from left to right in a row comes from relabelling the faces it is judged by, not from the model. The four p (McNemar) are "
+               "not adjusted for one another.")
 
 
 def cells(person: Person, pair: evaluation.Pair, first: pd.DataFrame, second: pd.DataFrame, by_label: bool) -> None:

@@ -4,6 +4,7 @@ import streamlit as st
 
 from dashboard import access, cache
 from dashboard.links import named_in_url
+from fercore import evaluation
 from fercore.domain import Permission
 from fercore.training.rundir import Run
 
@@ -37,6 +38,10 @@ def basis(run: Run) -> str:
              else "a test part that was split off after balancing" if config.protocol == "leaky"
              else f"test split; runs have read it {reads} time{'' if reads == 1 else 's'}")
     what = f"ensemble of {len(config.members)} runs" if config.members else f"{config.model}, seed {config.seed}"
-    return (f"version **{config.version_id}** · {what} · {stand}"
-            + " · **leaky, for comparison only**" * (config.protocol == "leaky")
-            + " · **exploratory: the version was not approved**" * config.exploratory + " · **synthetic demo faces**" * cache.synthetic())
+    return f"version **{config.version_id}** · {what} · {stand}{marks(run.run_id)}"
+
+
+def marks(*run_ids: str) -> str:
+    """What must stand beside every figure of these runs, to end a line with; empty for nothing."""
+    told = dict.fromkeys(mark for run_id in run_ids for mark in evaluation.marks(cache.workspace(), run_id))
+    return "".join(f" · **{mark}**" for mark in told)

@@ -47,8 +47,9 @@ def face(person: Person, run_id: str, frame: pd.DataFrame, sample_id: str | None
             def work(progress: tasks.Progress) -> object:
                 from fercore.evaluation import saliency  # torch takes seconds
 
+                cache.few_threads()
                 progress("Loading the network", 0.05)
-                return saliency.of_faces(root, run_id, [str(sample_id)], patch=patch)
+                return saliency.of_faces(root, run_id, [str(sample_id)], patch=patch, progress=lambda share: progress("Looking at the face", share))
 
             _start(kind, "Saliency", person, work)
         return
@@ -73,6 +74,7 @@ def average(person: Person, run_id: str, classes: list[str]) -> None:
             def work(progress: tasks.Progress) -> object:
                 from fercore.evaluation import saliency
 
+                cache.few_threads()
                 found = saliency.of_class(root, run_id, class_id, patch=patch, progress=lambda share: progress("Looking at faces", share))
                 return (*found.mean(), len(found.sample_ids))
 

@@ -924,9 +924,10 @@ def study(name: Annotated[str | None, typer.Argument(help="Without one, the name
     if as_json:
         show({**vars(found), "noise": evaluation.noise(place, found)}, True)
         return
-    show(found.rows.assign(**{c: found.rows[c].map(lambda e: e.percent() if e else "-") for c in ("accuracy", "macro_f1")}), False)
+    told = lambda e: e.percent() if e else "-"  # noqa: E731
+    show(found.rows.drop(columns="effective").assign(**{c: found.rows[c].map(told) for c in ("accuracy", "macro_f1")}), False)
     print("\nover seeds")
-    show(found.cells.round(4), False)
+    show(found.cells.drop(columns="mean").round(4).assign(accuracy=found.cells["accuracy"].map(told)), False)
     chance = evaluation.noise(place, found)
     print(f"\n{chance.sentence()}")
     show(pd.DataFrame(chance.different, columns=["run", "against", "difference", "p after Holm"]).round(4).head(20), False)
@@ -947,8 +948,8 @@ def leak(run: str, against: Annotated[str | None, typer.Option(help="A clean run
           f"clean accuracy          {found.clean.percent()} ({found.clean_from or 'faces of this run that were not trained on'})\n"
           f"test rows with a copy   {found.copied.percent()}\non copies               {found.on_copied.percent()}\n"
           f"on faces made           {found.on_made.percent()}\non the rest             {found.on_fresh.percent()}")
-    if found.predicted is not None and found.inflation is not None:
-        print(f"predicted by copies     {100 * found.predicted:.1f} %\ninflation               {100 * found.inflation:+.1f} points")
+    if found.predicted.value is not None:
+        print(f"predicted by copies     {found.predicted.percent()}\ninflation               {found.inflation.points()}")
 
 
 @app.command()
@@ -956,13 +957,16 @@ def leaks(version: str, run: Annotated[str | None, typer.Option(help="Also what 
           faces: Annotated[bool, typer.Option("--faces", help="List the faces.")] = False, workspace: Where = DEFAULT,
           as_json: AsJson = False) -> None:
     """Faces that are judged by and trained on: identical ones, near duplicates and edited copies across splits. 'leak' explains a leaky protocol."""
-    place, pairs = Workspace(workspace), None
+    place, pairs, waiting = Workspace(workspace), None, 0
     try:
         with opened(workspace) as store:
+            waiting = auditing.stale(store)
             pairs = finding_table.near_pairs(store, auditing.bound_of(store, "near_duplicate") or 1.0)
     except WorkspaceError as error:
         say(f"fercore: {error} Near duplicates that the audit found are left out.")
-    found = evaluation.leaks(place, version, run, pairs)
+    if waiting:
+        say(f"fercore: {waiting:,} images have not been compared with the others yet: near duplicates among them are not known. Run: fercore audit")
+    found = evaluation.leaks(place, version, run, pairs, waiting)
     if as_json:
         show({**vars(found), "counts": found.counts()}, True)
         return
@@ -971,7 +975,7 @@ def leaks(version: str, run: Annotated[str | None, typer.Option(help="Also what 
         return
     print(f"{'faces that are judged':24}{found.judged:,}\n{'of these also trained on':24}{len(found.faces):,}")
     for kind, n in found.counts().items():
-        print(f"  {kind:22}{n:,}" + (" (duplicate groups of the version only)" if kind == "near" and not found.near_known else ""))
+        print(f"  {kind:22}{n:,}" + (" (not all images were compared)" if kind == "near" and not found.near_known else ""))
     if found.all_faces and found.without and found.on_leaked and found.inflation:
         print(f"{'accuracy':24}{found.all_faces.percent()}\n{'without leaked faces':24}{found.without.percent()}\n"
               f"{'on leaked faces':24}{found.on_leaked.percent()}\n{'inflation':24}{found.inflation.points()}")
@@ -990,7 +994,7 @@ def ledger(version: Annotated[str | None, typer.Argument(help="Also what people 
         return
     with opened(workspace) as store:
         found = book.edits(store, actor(store, person), version, since)
-    times = int(read.set_index("test_set")["reads"].get(found.test_set, 0))
+    times = book.times_read(place, version)
     if as_json:
         show({**vars(found), "reads": times}, True)
         return
@@ -1040,6 +1044,8 @@ def saliency(run: str, sample: Annotated[str | None, typer.Option(help="Explain 
     """Which pixels a prediction hangs on: occlusion and integrated gradients of one face, or averaged over the faces of a class."""
     from fercore.evaluation import saliency as looking  # torch takes seconds
 
+    if to:
+        looking.new_archive(to)
     if sample is None and class_ is None:
         raise BadInput("What is to be explained", "Neither --sample nor --class is given", "Give a face, or a class to average over")
     place = Workspace(workspace)
@@ -1138,13 +1144,23 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
         frame = frame[frame["fold"] == fold - 1]
     headline, report, counts = evaluation.summary(frame, classes), evaluation.per_class(frame, classes), evaluation.confusion(frame, classes)
     ceiling = evaluation.ceiling(place, version or read_config(place.runs / run).version_id, frame["sample_id"])
+    marked, config = evaluation.marks(place, run), read_config(place.runs / run)
+    leaked = evaluation.leak(place, run) if config.protocol == "leaky" else None
+    times = None if config.folds or leaked or version else book.times_read(place, config.version_id)
     if as_json:
-        show({"run": run, "version": version, "scored": scored, "n": len(frame), "metrics": headline, "classes": report,
-              "calibration": reliability, "confusion": {"classes": classes, "counts": counts.to_numpy()}, "folds": folds, "ceiling": ceiling}, True)
+        show({"run": run, "version": version, "scored": scored, "marks": marked, "leak": leaked, "test_reads": times, "n": len(frame),
+              "metrics": headline, "classes": report, "calibration": reliability,
+              "confusion": {"classes": classes, "counts": counts.to_numpy()}, "folds": folds, "ceiling": ceiling}, True)
         return
     if scored:
         say(f"{run} on {version}: {scored.n:,} faces it has not seen; left out: {scored.seen:,} seen, {scored.unmapped:,} of classes unknown to it; "
             f"it was judged by this version {scored.test_reads} time{'s' * (scored.test_reads != 1)}")
+    if marked:
+        print(f"{run}: {'; '.join(marked)}")
+    if leaked:
+        print(f"{leaked.copied.percent()} of the test rows have an identical copy in training; inflation {leaked.inflation.points()}")
+    if times is not None:
+        print(f"test split; runs have read it {times} time{'s' * (times != 1)}")
     for name, value in headline.items():
         print(f"{name.replace('_', ' '):18} {value.number() if name in ('log_loss', 'ece') else value.percent()}")
     if ceiling:
@@ -1178,25 +1194,28 @@ def compare(runs: Annotated[list[str], typer.Argument(help="Two finished runs or
             workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
     """Runs on exactly the same faces: paired intervals, McNemar, corrected t over folds, Holm over all pairs; labels x models for two runs."""
     place = Workspace(workspace)
+    evaluation.require_clean(place, runs)
     frames = {run: evaluation.predictions(place, run, on) for run in runs}
     found = evaluation.compare(frames)
-    told = labels or [read_config(place.runs / run).version_id for run in runs]
+    told = labels or ([read_config(place.runs / run).version_id for run in runs] if on is None else [])
     if labels and (len(labels) != 2 or len(runs) != 2):
         raise BadInput("Two versions and two runs are needed", f"{len(labels)} versions, {len(runs)} runs", "Give --labels twice, and two runs")
     effect = (evaluation.label_effect(frames[runs[0]], frames[runs[1]], [evaluation.labels_of(place, v) for v in told])
               if len(runs) == 2 and len(set(told)) == 2 else None)
     if as_json:
-        show({"n": found.n, "left_out": found.left_out, "accuracy": found.accuracy, "pairs": found.pairs,
+        show({"n": found.n, "left_out": found.left_out, "marks": {run: evaluation.marks(place, run) for run in runs}, "accuracy": found.accuracy,
+              "pairs": found.pairs,
               "labels": effect and {"versions": told, "cells": [[effect.cells[m, v] for v in (0, 1)] for m in (0, 1)],
                                     "relabelled": effect.relabelled, "n": effect.n, "by_labels": effect.by_labels, "by_model": effect.by_model,
                                     "p_labels": effect.p_labels, "p_model": effect.p_model}}, True)
         return
     print(f"{found.n:,} common faces with the same label in all; left out: " + ", ".join(f"{run} {n:,}" for run, n in found.left_out.items()))
-    show(pd.DataFrame([{"run": run, "accuracy": value.percent()} for run, value in found.accuracy.items()]), False)
+    show(pd.DataFrame([{"run": run, "accuracy": value.percent(), "marks": ", ".join(evaluation.marks(place, run))}
+                       for run, value in found.accuracy.items()]), False)
     print()
     show(pd.DataFrame([{"pair": f"{p.second} - {p.first}", "accuracy": p.difference.points(), "bootstrap": p.bootstrap.points(),
                         "macro F1": p.macro_f1.points(), "gained": p.gained, "lost": p.lost, "McNemar p": _p(p.p_value), "after Holm": _p(p.p_holm),
-                        "folds, corrected t": p.corrected_t.points() + ("" if p.p_folds is None else f", p {_p(p.p_folds)}")}
+                        "folds, corrected t, p unadjusted": p.corrected_t.points() + ("" if p.p_folds is None else f", p {_p(p.p_folds)}")}
                        for p in found.pairs]), False)
     if effect:
         print(f"\nlabels x models, {effect.n:,} common faces, {effect.relabelled:,} of them with another label")

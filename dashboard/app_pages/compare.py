@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import access, cache, compare_views
-from dashboard.runs import finished_or_stop
+from dashboard.runs import finished_or_stop, marks
 from fercore.domain import Permission
 from fercore.errors import FerError
 
@@ -22,7 +22,7 @@ try:
 except FerError as error:
     compare_views.refusal(error)
     st.stop()
-st.caption(f"{found.n:,} common faces, with the same label in all runs; other faces of a run are left out")
+st.caption(f"{found.n:,} common faces, with the same label in all runs; other faces of a run are left out{marks(*chosen)}")
 compare_views.table(found)
 
 pair = found.pairs[0]

@@ -32,8 +32,8 @@ try:
                    f"rows have an identical copy in training.", icon=":material/water_drop:")
         figures = {"as the run counts": told.leaky, "on copies": told.on_copied, "on faces that were not trained on": told.on_fresh}
         st.dataframe(pd.DataFrame({"accuracy": {k: v.percent() for k, v in figures.items()}}))
-        if told.inflation is not None:
-            st.caption(f"Inflation: {100 * told.inflation:+.1f} points against the faces that were not trained on.")
+        if told.inflation.value is not None:
+            st.caption(f"Inflation: {told.inflation.points()} against the faces that were not trained on.")
     else:
         found = cache.leaks(version, run_id)
         counts = found.counts()
@@ -65,8 +65,9 @@ else:
     st.dataframe(sets.assign(test_set=sets["test_set"].str[:12], versions=sets["versions"].map(", ".join)).drop(columns="runs").rename(
         columns={"test_set": "test set", "first": "first read", "last": "last read"}), hide_index=True,
         column_config={"faces": st.column_config.NumberColumn(format="localized")})
-    st.caption("A test set is known by its faces: versions with the same ones count together. Each finished run reads it once; the best of many "
-               "is too good by chance.")
+    st.caption("A test set is known by its faces: versions with the same ones count together. A run reads it once when its training has ended, "
+               "also if it is stopped after that, and each scoring on another version reads that one's; a run with folds reads none. The best of "
+               "many is too good by chance.")
 
 st.subheader("Who changed labels of these test faces")
 earlier = [v for v in versions["version_id"] if v != version]

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import access, cache, result_views
-from dashboard.runs import basis, choose, finished_or_stop
+from dashboard.runs import basis, choose, finished_or_stop, marks
 from fercore.domain import Permission
 
 person = access.actor()
@@ -33,7 +33,7 @@ if on:
     facts = others[on]
     st.caption(f"Perceived expression · **{run_id}** scored on version **{on}**: {facts['n']:,} faces that it has not seen; left out: "
                f"{facts['seen']:,} that it was trained on or kept by, with their duplicates, and {facts['unmapped']:,} of classes it does not "
-               f"know · judged by this version {facts['test_reads']} time{'' if facts['test_reads'] == 1 else 's'}")
+               f"know · judged by this version {facts['test_reads']} time{'' if facts['test_reads'] == 1 else 's'}{marks(run_id)}")
 else:
     st.caption(f"Perceived expression · {basis(runs[run_id])}" + ("" if fold is None else f" · fold {fold + 1} alone"))
 if config.protocol == "leaky":
@@ -41,7 +41,8 @@ if config.protocol == "leaky":
     st.warning(f"**Leaky, for comparison only.** Faces were balanced ({leak.method}) before they were split: {leak.copied.percent()} of the test "
                f"rows have an identical copy in training. As published systems count, accuracy is {leak.leaky.percent()}; on copies "
                f"{leak.on_copied.percent()}, on faces that were not trained on {leak.on_fresh.percent()}."
-               + ("" if leak.predicted is None else f" Copies alone predict {100 * leak.predicted:.1f} %."), icon=":material/water_drop:")
+               + ("" if leak.predicted.value is None else f" Copies alone predict {leak.predicted.percent()}; inflation {leak.inflation.points()}."),
+               icon=":material/water_drop:")
 if part.empty:
     st.info("No face to judge this run by.", icon=":material/hide_image:")
     st.stop()

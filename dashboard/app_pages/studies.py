@@ -7,6 +7,7 @@ import streamlit as st
 
 from dashboard import access, cache, charts
 from dashboard.links import choose_in_url
+from dashboard.runs import marks
 from fercore import evaluation
 from fercore.domain import Permission
 from fercore.evaluation.estimate import wilson
@@ -24,7 +25,7 @@ found, chance = cache.studied(name)
 rows = found.rows
 done, n = (rows["state"] == "finished").sum(), len(rows)
 st.caption(f"{done:,} of {n:,} runs finished · varied: {', '.join(found.varied) or 'nothing'} · choose by validation or out-of-fold figures, "
-           "not by test")
+           f"not by test{marks(*rows['run'])}")
 if found.rows["read"].eq("test").any():
     st.caption("Test accuracies of a study are many readings of one test split: the best of them is too good by chance.")
 
@@ -33,11 +34,16 @@ def percent(value: float | None) -> str:
     return "–" if value is None or pd.isna(value) else f"{value * 100:.1f} %"
 
 
+def told(estimate: evaluation.Estimate | None) -> str:
+    return estimate.percent() if estimate else "–"
+
+
 cells = found.cells
 over = [c for c in found.varied if c != "seed"]
 st.dataframe(pd.DataFrame({**{c: cells[c].map(str) for c in over}, "runs": cells["n"], "validation": cells["val_mean"].map(percent),
-                           "sd over seeds ": cells["val_sd"].map(percent), "accuracy": cells["mean"].map(percent),
+                           "sd over seeds ": cells["val_sd"].map(percent), "accuracy": cells["accuracy"].map(told),
                            "sd over seeds": cells["sd"].map(percent)}), hide_index=True)
+st.caption("Accuracy: the mean over seeds, with a 95 % interval on the n faces of one run.")
 for number, (across, lines) in enumerate(list(combinations(factors(found), 2)) or [(f, None) for f in factors(found)]):
     points = pair(found, across, lines)
     if len(points):
@@ -64,5 +70,5 @@ with st.expander("Published study: accuracy against kernel, blocks and channels 
 with st.expander("All runs"):
     shown = rows[found.varied].map(str).assign(**{
         "state": rows["state"], "validation": rows["val_accuracy"].map(percent),
-        "accuracy": rows["accuracy"].map(lambda e: e.percent() if e else "–"), "read on": rows["read"], "run": rows["run"], "note": rows["note"]})
+        "accuracy": rows["accuracy"].map(told), "read on": rows["read"], "marks": rows["marks"], "run": rows["run"], "note": rows["note"]})
     st.dataframe(shown, hide_index=True)

@@ -25,7 +25,7 @@ try:
     if config.protocol == "leaky":
         leak = cache.leak(run.run_id)
         st.warning(f"It was trained on copies of its own test faces: its accuracy of {leak.leaky.percent()} is inflated"
-                   + ("" if leak.inflation is None else f" by {100 * leak.inflation:+.1f} points") + ".", icon=":material/water_drop:")
+                   + ("" if leak.inflation.value is None else f" by {leak.inflation.points()}") + ".", icon=":material/water_drop:")
         known, where = leak.clean, "test faces that it had not trained on"
     else:
         known, where = cache.evaluated(run.run_id).metrics["accuracy"], "held-out faces of its folds" if config.folds else "its own test faces"

@@ -8,6 +8,7 @@ import pandas as pd
 from fercore.evaluation.estimate import Estimate, Floats, Ints, codes, masked, proportion
 
 BINS, DRAWS = 15, 1000
+EXACT = 500  # faces up to which answers are drawn one by one: the sum of few is far from normal
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,36 @@ def calibration_error(frame: pd.DataFrame, bins: int = BINS) -> tuple[Estimate, 
     The interval is the value +- 1.96 standard deviations of bootstrap draws by duplicate group. What is drawn is the sum of (correct -
     confidence) in each bin, by its normal approximation: `bins` numbers a draw in place of n faces. Seed fixed. Absolute values are too
     high by chance: the interval begins lower by as much as the draws are higher than the value. The floor is what a perfectly calibrated
-    run would show on so many faces, and where the value is within its draws (97.5 %), the interval starts at 0.
+    run would show on so many faces: it is right with the probability that it states, in all faces of a duplicate group together. Where the value
+    is within its draws (97.5 %), the interval starts at 0. Masked below two groups.
     """
     n = len(frame)
-    if n < 2:
-        return masked(n, 2), None
+    units = frame["duplicate_group"].nunique()
+    if units < 2:
+        return masked(units, 2), None
     hits, confidence = frame["correct"].to_numpy(dtype=float), frame["confidence"].to_numpy(dtype=float)
     place, unit = _bin(confidence, bins), codes(frame["duplicate_group"])
-    units = int(unit.max()) + 1
     gaps = np.bincount(unit * bins + place, weights=hits - confidence, minlength=units * bins).reshape(units, bins)
     sums = gaps.sum(axis=0)
     scatter = np.random.default_rng(0).multivariate_normal(np.zeros(bins), units * np.cov(gaps, rowvar=False, bias=True), size=DRAWS)
-    value, perfect = float(np.abs(sums).sum()) / n, np.abs(scatter).sum(axis=1) / n
+    value, perfect = float(np.abs(sums).sum()) / n, _perfect(confidence, place, unit, bins)
     drawn = np.abs(sums + scatter).sum(axis=1) / n
     half, excess = 1.959964 * float(drawn.std()), max(0.0, float(drawn.mean()) - value)
     low = 0.0 if value <= float(np.quantile(perfect, 0.975)) else max(0.0, value - excess - half)
     return Estimate(value, low, min(1.0, value + half), n), float(perfect.mean())
+
+
+def _perfect(confidence: Floats, place: Ints, unit: Ints, bins: int) -> Floats:
+    """The error of perfectly calibrated runs with these confidences [n], float64 [DRAWS]: one uniform number decides a whole duplicate group."""
+    rng = np.random.default_rng(1)
+    units = int(unit.max()) + 1
+    if len(confidence) <= EXACT:
+        right = rng.random((DRAWS, units))[:, unit] < confidence
+        sums = (right - confidence) @ (place[:, None] == np.arange(bins))
+    else:  # the normal approximation is good by now
+        sd = np.bincount(unit * bins + place, weights=np.sqrt(confidence * (1 - confidence)), minlength=units * bins).reshape(units, bins)
+        sums = rng.multivariate_normal(np.zeros(bins), sd.T @ sd, size=DRAWS)
+    return np.asarray(np.abs(sums).sum(axis=1) / len(confidence))
 
 
 def _bin(confidence: Floats, bins: int) -> Ints:

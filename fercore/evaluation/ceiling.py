@@ -7,7 +7,7 @@ import pandas as pd
 
 from fercore.domain import Workspace
 from fercore.errors import BadInput
-from fercore.evaluation.estimate import Estimate, Ints, average, codes
+from fercore.evaluation.estimate import Estimate, Ints, codes, proportion
 from fercore.evaluation.read import version_rows
 
 HUMAN = (0.65, 0.05)  # on FER-2013 (Goodfellow et al. 2013): accuracy of people, and how far it may be off
@@ -72,5 +72,5 @@ def of_votes(votes: Ints, label: Ints, group: Ints) -> tuple[Estimate, Estimate,
         others = kept - (np.arange(kept.shape[1]) == c)
         top = others == others.max(axis=1, keepdims=True)
         left += kept[:, c] / kept.sum(axis=1) * (top[:, c] / top.sum(axis=1))
-    return (average(oracle, group), average(most / total, group), average(left, np.unique(group[many], return_inverse=True)[1]),
-            average(votes[rows, label] / total, group))
+    return (proportion(oracle, group), proportion(most / total, group), proportion(left, np.unique(group[many], return_inverse=True)[1]),
+            proportion(votes[rows, label] / total, group))

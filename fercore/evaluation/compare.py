@@ -11,6 +11,7 @@ from fercore.errors import BadInput, FerError
 from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, codes, paired_difference
 from fercore.evaluation.metrics import accuracy, bootstrapped, confusion, resample, scores
 from fercore.evaluation.read import classes_of, require_unseen
+from fercore.training.folds import INNER_PARTS
 
 LEVEL = 0.05
 
@@ -108,11 +109,16 @@ def _hits(first: pd.DataFrame, second: pd.DataFrame) -> tuple[Masks, Masks]:
 def mcnemar(before: Masks, after: Masks, group: Ints) -> float:
     """Two-sided McNemar mid-p (Fagerland, Lydersen & Laake 2013) on duplicate groups: a group counts once, as better or worse by
     the sign of its summed change (a sign test on independent units); without duplicates that is McNemar's test on faces."""
+    change = np.bincount(group, weights=after.astype(float) - before.astype(float))
+    return float(mid_p(np.array([(change > 0).sum()]), np.array([(change < 0).sum()]))[0])
+
+
+def mid_p(better: Ints, worse: Ints) -> Floats:
+    """Two-sided mid-p of the sign test, for each of many pairs."""
     from scipy.stats import binom  # half a second, like the others below: commands that compare nothing start without
 
-    change = np.bincount(group, weights=after.astype(float) - before.astype(float))
-    n, fewer = int((change != 0).sum()), int(min((change > 0).sum(), (change < 0).sum()))
-    return float(min(1.0, 2 * binom.cdf(fewer, n, 0.5) - binom.pmf(fewer, n, 0.5)))
+    n, fewer = better + worse, np.minimum(better, worse)
+    return np.asarray(np.minimum(1.0, 2 * binom.cdf(fewer, n, 0.5) - binom.pmf(fewer, n, 0.5)), dtype=np.float64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -125,23 +131,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def bootstrap(first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
     """Differences second - first of `accuracy` and `macro_f1` on the same faces: whole duplicate groups are drawn, jointly for both.
 
-    Where no draw differs there is nothing to draw from, and Newcombe's interval of the accuracies stands in.
+    Where no draw differs there is nothing to draw from: Newcombe's interval of the accuracies stands in for a difference equal to theirs, and
+    another has none.
     """
     n, both = len(first), pd.concat([first, second], ignore_index=True)
     counts, drawn = resample(both, classes, np.arange(2 * n) // n == np.array([[0], [1]]))
     point, spread = scores(counts), scores(drawn)
-    found = {}
+    stand_in, found = paired_difference(*_hits(first, second), codes(first["duplicate_group"])), {}
     for name in ("accuracy", "macro_f1"):
-        change = spread[name][:, 1] - spread[name][:, 0]
-        found[name] = (bootstrapped(float(point[name][1] - point[name][0]), change, n) if np.ptp(change)
-                       else paired_difference(*_hits(first, second), codes(first["duplicate_group"])))
+        value, change = float(point[name][1] - point[name][0]), spread[name][:, 1] - spread[name][:, 0]
+        found[name] = (bootstrapped(value, change, n) if np.ptp(change) else stand_in if np.isclose(value, stand_in.value or 0)
+                       else Estimate(None, None, None, n, "no draw differs"))
     return found
 
 
 def corrected_t(first: pd.DataFrame, second: pd.DataFrame) -> tuple[Estimate, float | None]:
     """Mean over folds of the difference of accuracy, with the corrected resampled t-test of Nadeau & Bengio (2003): the variance over k folds
-    counts 1 / k + n_held_out / n_training times, as folds share training faces; k - 1 degrees of freedom. Unlike McNemar's test it
-    asks about the way of training, not these trained models. Both must hold the same faces; else, without p, a note that says why not.
+    counts 1 / k + n_held_out / n_training times, as folds share training faces (all others, less the part that stops training); k - 1 degrees of
+    freedom. Unlike McNemar's test it asks about the way of training, not these trained models. Both must hold the same faces; else, without p,
+    a note that says why not.
     """
     folds, n = first["fold"].to_numpy(), len(first)
     k = len(np.unique(folds))
@@ -160,7 +168,7 @@ def t_of(by_fold: Floats, n: int) -> tuple[Estimate, float | None]:
     k, mean, sd = len(by_fold), float(by_fold.mean()), float(by_fold.std(ddof=1))
     if sd == 0:
         return Estimate(None, None, None, n, "the same difference in every fold"), None
-    error = sd * (1 / k + 1 / (k - 1)) ** 0.5
+    error = sd * (1 / k + 1 / ((1 - 1 / INNER_PARTS) * (k - 1))) ** 0.5
     half = float(t.ppf(0.975, k - 1)) * error
     return Estimate(mean, mean - half, mean + half, n), float(2 * t.sf(abs(mean) / error, k - 1))
 

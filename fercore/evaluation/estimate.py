@@ -96,8 +96,9 @@ def wilson(p: float, n: float, level: float = 0.95) -> tuple[float, float]:
     return (0.0 if p == 0 else low), (1.0 if p == 1 else high)
 
 
-def proportion(hits: Masks, group: Ints, level: float = 0.95) -> Estimate:
-    """The share of true `hits` [n], with the Wilson interval on n / design effect trials; n stays the number of rows."""
+def proportion(hits: Masks | Floats, group: Ints, level: float = 0.95) -> Estimate:
+    """The share of true `hits` [n], or the mean of values in 0-1 (whose variance p (1 - p) bounds), with the Wilson interval on n / design effect
+    trials; n stays the number of rows."""
     if not len(hits):
         return Estimate(None, None, None, 0)
     p = float(np.mean(hits))

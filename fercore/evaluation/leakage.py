@@ -4,8 +4,9 @@
 """
 
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ class Leak:
         copied: share of the test rows whose very pixels were trained on; `copied_by_class` by class.
         on_copied, on_made, on_fresh: accuracy over those rows, over faces that balancing made, and over the rest.
         predicted: copied + (1 - copied) * clean: the accuracy if every copy is right and the rest as good as clean.
-        inflation: leaky - clean, in shares; an unpaired difference over different rows.
+        inflation: leaky - clean, in shares; an unpaired difference over different rows (Newcombe). Both without a value where a part has no rows.
     """
 
     run_id: str
@@ -47,8 +48,8 @@ class Leak:
     on_copied: Estimate
     on_made: Estimate
     on_fresh: Estimate
-    predicted: float | None
-    inflation: float | None
+    predicted: Estimate
+    inflation: Estimate
 
 
 def leak(workspace: Workspace, run_id: str, clean: str | None = None) -> Leak:
@@ -77,11 +78,19 @@ def leak(workspace: Workspace, run_id: str, clean: str | None = None) -> Leak:
             raise BadInput("Runs on different versions", f"{run_id} is on {versions[0]}, {clean} on {versions[1]}", "Choose runs on one version")
         cleaned = accuracy(other)
     copied, leaky = share(found["share_copied"]), share(found["accuracy"])
-    known = cleaned.value is not None and copied.value is not None and leaky.value is not None
+    known = not any(e.value is None for e in (cleaned, copied, leaky))
+    none = Estimate(None, None, None, leaky.n, "no faces to set it against")
     return Leak(run_id, found["method"], leaky, cleaned, clean, copied, {c: share(v) for c, v in found["share_copied_by_class"].items()},
                 share(found["accuracy_copied"]), share(found["accuracy_made"]), share(found["accuracy_fresh"]),
-                copied.value + (1 - copied.value) * cleaned.value if known else None,  # type: ignore[operator]
-                leaky.value - cleaned.value if known else None)  # type: ignore[operator]
+                _predicted(copied, cleaned) if known else none, difference(leaky, cleaned) if known else none)
+
+
+def _predicted(copied: Estimate, clean: Estimate) -> Estimate:
+    """copied + (1 - copied) * clean of two independent shares, with limits recovered from theirs (Zou & Donner 2008)."""
+    (p, *ends), (q, *others) = ([float(x) for x in (e.value, e.low, e.high) if x is not None] for e in (copied, clean))
+    value = p + (1 - p) * q
+    low, high = (math.hypot((1 - q) * (p - a), (1 - p) * (q - b)) for a, b in zip(ends, others, strict=True))
+    return Estimate(value, max(0.0, value - low), min(1.0, value + high), copied.n)
 
 
 def _share(k: int, n: int) -> Estimate:
@@ -94,7 +103,7 @@ class Leaks:
 
     Attributes:
         faces: sample_id, image_id, label, kind (of KINDS; the closest), via ("" for the splits of the version, else the run that trained on it).
-        judged: faces that are judged: of val and test, or those that the run predicts. near_known: whether near duplicates were looked up.
+        judged: faces that are judged: of val and test, or those that the run predicts. near_known: whether all near duplicates were looked up.
         all_faces, without, on_leaked: accuracy of the run over these faces; None without a run.
         inflation: how much the leaked faces raise the accuracy, in shares: share of leaked faces x (accuracy on them - on the rest), with the
             interval of that difference (Newcombe) and the share taken as it is.
@@ -114,39 +123,42 @@ class Leaks:
         return {kind: int((self.faces["kind"] == kind).sum()) for kind in KINDS}
 
 
-def leaks(workspace: Workspace, version_id: str, run_id: str | None = None, pairs: pd.DataFrame | None = None) -> Leaks:
+def leaks(workspace: Workspace, version_id: str, run_id: str | None = None, pairs: pd.DataFrame | None = None, waiting: int = 0) -> Leaks:
     """Looks for them between the splits of a version or, with a run, between what the run predicts and what went into it: its training and stopping
     rows, those of the runs it started from, and of an ensemble's members.
 
     Args:
         pairs: near duplicates of the workspace, image_a and image_b (see `store.findings.near_pairs`); None where nobody looked.
+        waiting: images that have not been compared with the others yet.
 
     Raises:
         NotFound: no such version or run, or one that went into the run is gone. BadInput: a leaky run, or one of another version.
         Conflict: a run is not finished.
     """
     card(workspace, version_id)
+    near_known, pairs = pairs is not None and not waiting, pairs if pairs is None else pairs[["image_a", "image_b"]].apply(_keys)
     if run_id is None:
-        rows = _rows(workspace, version_id)
+        rows = _Files(workspace).rows(version_id)
         judged = rows[rows["split"] != "train"]
         met = pd.concat([_met(judged[judged["split"] == s], rows[rows["split"] != s], pairs, "") for s in ("val", "test")])
         met = met.sort_values("kind", key=lambda k: k.map(list(KINDS).index)).drop_duplicates("sample_id")
-        return Leaks(version_id, None, met.reset_index(drop=True), len(judged), pairs is not None)
+        return Leaks(version_id, None, met.reset_index(drop=True), len(judged), near_known)
     frame, config = predictions(workspace, run_id), read_config(workspace.runs / run_id)
     if config.protocol == "leaky":
         raise BadInput("This run leaks by design", f"{run_id} balances before it splits", "Explain it with: fercore leak RUN")
     if config.version_id != version_id:
         raise BadInput("A run of another version", f"{run_id} was trained on {config.version_id}", f"Ask for {config.version_id}")
-    rows = _rows(workspace, version_id).set_index("sample_id", drop=False)
+    files = _Files(workspace)
+    rows = files.rows(version_id).set_index("sample_id", drop=False)
     parts = []
     for fold, part in frame.groupby("fold"):
-        for via, seen in _trained(workspace, run_id, int(str(fold))):
+        for via, seen in _trained(files, run_id, int(str(fold))):
             parts.append(_met(rows.loc[part["sample_id"]], seen, pairs, via))
     met = pd.concat(parts or [_met(rows.iloc[:0], rows, pairs, "")])
     met = met.sort_values("kind", key=lambda k: k.map(list(KINDS).index)).drop_duplicates("sample_id", ignore_index=True)
     leaked = frame["sample_id"].isin(met["sample_id"]).to_numpy()
-    return Leaks(version_id, run_id, met, len(frame), pairs is not None, accuracy(frame), accuracy(frame[~leaked]), accuracy(frame[leaked]),
-                 inflation(frame["correct"].to_numpy(bool), leaked, frame["duplicate_group"]))
+    return Leaks(version_id, run_id, met, len(frame), near_known, accuracy(frame), accuracy(frame[~leaked]),
+                 accuracy(frame[leaked]), inflation(frame["correct"].to_numpy(bool), leaked, frame["duplicate_group"]))
 
 
 def inflation(correct: Masks, leaked: Masks, groups: "pd.Series[str]") -> Estimate:
@@ -161,42 +173,64 @@ def inflation(correct: Masks, leaked: Masks, groups: "pd.Series[str]") -> Estima
     return Estimate(k / n * apart.value, k / n * apart.low, k / n * apart.high, n)
 
 
-def _rows(workspace: Workspace, version_id: str) -> pd.DataFrame:
-    rows = rows_of(workspace, version_id, *_ROWS)
-    rows = rows[rows["exclusion"] == ""]
-    return rows.assign(pixel_id=rows["pixel_id"].where(rows["pixel_id"] != "", rows["image_id"]))
+def _keys(ids: "pd.Series[str]") -> "pd.Series[int]":
+    """A 64-bit hash of each id: looked up in a hundredth of the time that texts take, for every fold anew."""
+    return pd.util.hash_pandas_object(ids.astype(object), index=False)
 
 
-def _trained(workspace: Workspace, run_id: str, fold: int) -> Iterator[tuple[str, pd.DataFrame]]:
+@dataclass(frozen=True)
+class _Files:
+    """Rows of versions and folds of runs, each read once, however many folds ask for them."""
+
+    workspace: Workspace
+    _rows: dict[str, pd.DataFrame] = field(default_factory=dict)
+    _folds: dict[str, "pd.Series[int]"] = field(default_factory=dict)
+
+    def rows(self, version_id: str) -> pd.DataFrame:
+        """What a version includes; `keys` of its ids are in the columns image, pixels and group."""
+        if version_id not in self._rows:
+            rows = rows_of(self.workspace, version_id, *_ROWS)
+            rows = rows[rows["exclusion"] == ""]
+            pixels = rows["pixel_id"].where(rows["pixel_id"] != "", rows["image_id"])
+            self._rows[version_id] = rows.assign(image=_keys(rows["image_id"]), pixels=_keys(pixels), group=_keys(rows["duplicate_group"]))
+        return self._rows[version_id]
+
+    def folds(self, run_id: str) -> "pd.Series[int]":
+        """In which fold a run predicts each of its faces, by sample id."""
+        if run_id not in self._folds:
+            made = pd.read_parquet(self.workspace.runs / run_id / "predictions.parquet", columns=["sample_id", "fold"])
+            self._folds[run_id] = made.set_index("sample_id")["fold"]
+        return self._folds[run_id]
+
+
+def _trained(files: _Files, run_id: str, fold: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """(run, rows) of all that a fold was trained on or stopped by, also before it started; a fold counts from 0, and hold-out runs have only that."""
-    config = read_config(workspace.runs / run_id)
+    config = read_config(files.workspace.runs / run_id)
     if config.protocol == "ensemble":
         for member in config.members:
-            yield from _trained(workspace, member, fold)
+            yield from _trained(files, member, fold)
         return
-    rows = _rows(workspace, config.version_id)
+    rows = files.rows(config.version_id)
     rows = rows[rows["split"].isin(["train", "val"])]
     if config.protocol == "k_fold":
-        made = pd.read_parquet(workspace.runs / run_id / "predictions.parquet", columns=["sample_id", "fold"])
-        rows = rows[~rows["sample_id"].isin(made.loc[made["fold"] == fold, "sample_id"])]
+        rows = rows[rows["sample_id"].map(files.folds(run_id)) != fold]
     elif config.protocol == "leaky":  # its parts are its own: what it was not trained on is not known
-        rows = _rows(workspace, config.version_id)
+        rows = files.rows(config.version_id)
     yield run_id, rows
     if config.warm_start:
-        if not (workspace.runs / config.warm_start / "config.json").is_file():
+        if not (files.workspace.runs / config.warm_start / "config.json").is_file():
             raise NotFound("A run is gone", f"{run_id} started from {config.warm_start}, so that what it has seen is not known", "Restore that run")
-        yield from _trained(workspace, config.warm_start, fold)
+        yield from _trained(files, config.warm_start, fold)
 
 
 def _met(judged: pd.DataFrame, seen: pd.DataFrame, pairs: pd.DataFrame | None, via: str) -> pd.DataFrame:
-    """The judged rows that `seen` holds in some form, with kind and via."""
-    pixels, images = set(seen["pixel_id"]), set(seen["image_id"])
-    exact = judged["pixel_id"].isin(pixels)
-    derived = ~exact & (judged["image_id"].isin(images | pixels) | judged["pixel_id"].isin(images))
-    near = judged["duplicate_group"].isin(set(seen["duplicate_group"]))
-    if pairs is not None and len(pairs):
+    """The judged rows that `seen` holds in some form, with kind and via. Args: pairs: keys of images."""
+    exact = judged["pixels"].isin(seen["pixels"])
+    derived = ~exact & (judged["image"].isin(seen["image"]) | judged["image"].isin(seen["pixels"]) | judged["pixels"].isin(seen["image"]))
+    near = judged["group"].isin(seen["group"])
+    if pairs is not None:
         a, b = pairs["image_a"], pairs["image_b"]
-        near |= judged["image_id"].isin({*a[b.isin(images)], *b[a.isin(images)]})
+        near |= judged["image"].isin(a[b.isin(seen["image"])]) | judged["image"].isin(b[a.isin(seen["image"])])
     kind = np.select([exact, derived, near], ["exact", "derivative", "near"], "")
     found: pd.DataFrame = judged.assign(kind=kind, via=via).loc[kind != "", ["sample_id", "image_id", "label", "kind", "via"]]
     return found

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from fercore.domain import Permission, Person, Workspace
-from fercore.errors import BadInput
+from fercore.errors import BadInput, FerError
 from fercore.evaluation.read import scored_on
 from fercore.schemes import SCHEMES
 from fercore.store import Store, labels
@@ -31,12 +31,16 @@ def test_set(workspace: Workspace, version_id: str) -> tuple[str, list[str]]:
 
 
 def reads(workspace: Workspace) -> pd.DataFrame:
-    """One row a test set, the most read first: test_set (hash), faces, versions, reads (by finished runs, on their own or
-    another version), first, last (ISO times, "" for none) and runs (ids). From files alone."""
+    """One row a test set, the most read first: test_set (hash), faces, versions, reads (by runs of any state, on their own or another
+    version, also by one that was killed after it), first, last (ISO times, "" for none) and runs (ids). From files alone; versions whose files
+    cannot be read are left out."""
     of, sets = dict[str, str](), dict[str, dict[str, Any]]()
     for version in files.listed(workspace):
         if version["counts"].get("test"):
-            key, ids = test_set(workspace, version["version_id"])
+            try:
+                key, ids = test_set(workspace, version["version_id"])
+            except (FerError, OSError, ValueError):  # the version says itself what is wrong; pyarrow's errors are ValueErrors
+                continue
             of[version["version_id"]] = key
             sets.setdefault(key, {"test_set": key, "faces": len(ids), "versions": [], "reads": 0, "first": "", "last": "", "runs": []})
             sets[key]["versions"].append(version["version_id"])
@@ -53,12 +57,18 @@ def reads(workspace: Workspace) -> pd.DataFrame:
     return rows.sort_values(["reads", "test_set"], ascending=[False, True], ignore_index=True)
 
 
+def times_read(workspace: Workspace, version_id: str, sets: pd.DataFrame | None = None) -> int:
+    """How often the test faces of a version were read; 0 where it has none. Args: sets: as `reads` gives them, where they are known."""
+    found = reads(workspace) if sets is None else sets
+    return int(found.loc[found["versions"].map(lambda ids: version_id in ids), "reads"].sum())
+
+
 @dataclass(frozen=True)
 class Edits:
     """What happened to the labels of a version's test faces.
 
     Attributes:
-        since: the earlier version that is compared with; "" for the given labels.
+        since: the earlier version that is compared with; "" for the given labels, as the recipe's map names them.
         rule: how the version takes its labels.
         changed: test faces whose label is another one: sample_id, image_id, before, after.
         acts: what people did on the test faces, by day, person and way: day, person, role, field, round, mode, acts, faces, standing (not undone);
@@ -84,7 +94,8 @@ def edits(store: Store, actor: Person, version_id: str, since: str = "") -> Edit
         earlier = rows_of(store.workspace, since, "sample_id", "label", "exclusion").set_index("sample_id")
         before = earlier.loc[earlier["exclusion"] == "", "label"].reindex(ids)
     else:
-        before = rows["given_label"]
+        renamed = (card["recipe"].get("labels") or {}).get("map") or {}
+        before = rows["given_label"].map(lambda v: renamed.get(v, v))
     differs = before.notna() & (before != rows["label"])
     changed = rows.assign(before=before, after=rows["label"])[differs][["sample_id", "image_id", "before", "after"]].reset_index(drop=True)
     scheme = SCHEMES.get(card["scheme_id"])

@@ -1,7 +1,7 @@
 """The predictions of a finished run, on its own version or another, joined with what its version knows about each face."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,24 @@ def require_unseen(frame: pd.DataFrame) -> None:
     if seen:
         raise FerError("Predictions on trained faces", f"{seen:,} of {len(frame):,} faces, or duplicates of them, were "
                        "trained on by the model that predicts them (honesty rule 4)", "Use test or out-of-fold predictions only")
+
+
+def marks(workspace: Workspace, run_id: str) -> list[str]:
+    """What must stand beside every figure of a run: leaky, exploratory, synthetic; empty for none of these. Raises: BadInput."""
+    config = _json(workspace.runs / run_id / "config.json")
+    return [text for text, told in (("leaky, for comparison only", config.get("protocol") == "leaky"),
+                                    ("exploratory: the version was not approved", config.get("exploratory")),
+                                    ("synthetic demo faces", (workspace.root / "demo.json").is_file())) if told]
+
+
+def require_clean(workspace: Workspace, run_ids: Iterable[str]) -> None:
+    """Raises: BadInput: one of these runs is leaky, and a comparison would take its figures for clean ones. NotFound: it is not here."""
+    for run_id in run_ids:
+        if not (path := workspace.runs / run_id / "config.json").is_file():
+            raise NotFound("Unknown run", f"{run_id!r} is not in this workspace", "List the runs with: fercore runs")
+        if _json(path).get("protocol") == "leaky":
+            raise BadInput("A leaky run is no match for others", f"{run_id} balanced before it split: its test rows have copies in training",
+                           f"Leave it out; what leaking did: fercore leak {run_id} --against CLEAN_RUN")
 
 
 def _join(made: pd.DataFrame, included: pd.DataFrame, classes: list[str], whole: bool = True) -> pd.DataFrame:

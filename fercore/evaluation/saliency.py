@@ -20,7 +20,7 @@ from fercore.errors import BadInput, Conflict, NotFound
 from fercore.evaluation.read import classes_of, predictions, require_unseen
 from fercore.training.data import read_version
 from fercore.training.predict import load
-from fercore.training.rundir import read_config
+from fercore.training.rundir import read_config, replacing
 
 PATCH, STEPS = 4, 64  # side of what is blackened at a time; points between black and the face
 MOST = 50  # faces of a class that are averaged
@@ -56,15 +56,19 @@ class Saliency:
         return self.occlusion.mean(axis=0), self.gradients.mean(axis=0)
 
     def save(self, path: Path) -> None:
-        """Everything as a new NumPy archive. Raises: Conflict: the file is there. BadInput: it is no .npz."""
-        if path.suffix != ".npz":
-            raise BadInput("Not a NumPy archive", str(path), "Name a file that ends in .npz")
-        try:
-            with path.open("xb") as file:
-                held: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
-                np.savez_compressed(file, **held)
-        except FileExistsError as error:
-            raise Conflict("The file is there already", str(path), "Name a new one") from error
+        """Everything as a new NumPy archive, whole or not at all. Raises: as `new_archive`."""
+        new_archive(path)
+        held: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
+        with replacing(path) as file:
+            np.savez_compressed(file, **held)
+
+
+def new_archive(path: Path) -> None:
+    """Raises: Conflict: the file is there. BadInput: it is no .npz, or its folder is not there."""
+    if path.suffix != ".npz" or not path.parent.is_dir():
+        raise BadInput("Not a NumPy archive", str(path), "Name a file that ends in .npz, in a folder that is there")
+    if path.exists():
+        raise Conflict("The file is there already", str(path), "Name a new one")
 
 
 def of_faces(workspace: Workspace, run_id: str, sample_ids: list[str], *, target: str | None = None, patch: int = PATCH, steps: int = STEPS,

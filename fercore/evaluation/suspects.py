@@ -155,8 +155,8 @@ class Gain:
 
     Attributes:
         sent: faces in it. predicted: share of wrong labels expected among them, 0-1.
-        predicted_decided: the same among the faces that people have decided on; "cannot tell" is no decision. realised: share of those with another
-            decision than the label, with the Wilson interval and n.
+        predicted_decided: the same among the faces that people have decided on since it was sent; "cannot tell" is no decision. realised: share of
+            those with another decision than the label, with the Wilson interval and n.
     """
 
     campaign_id: str
@@ -191,14 +191,17 @@ def send(store: Store, actor: Person, run_id: str, number: int) -> str:
 
 
 def gains(store: Store, actor: Person) -> list[Gain]:
-    """Predicted and realised share of wrong labels of every queue of suspect labels, the newest first. Raises: NotAllowed."""
+    """Predicted and realised share of wrong labels of every queue of suspect labels, the newest first: campaigns on the first faces of a ranking.
+    Raises: NotAllowed."""
     actor.require(Permission.READ_RESULTS)
     out = []
     for campaign_id, (c, _) in campaigns.listed(store).items():
         if not (c.images and c.run_id) or c.claim or (found := known(store.workspace, c.run_id)) is None:
             continue
+        if set(c.images) != set(found["image_id"].head(len(c.images))):  # picked by hand
+            continue
         field = next(iter(campaigns.asked_in(store, c)))
-        sent = found[found["image_id"].isin(c.images)].merge(findings.decided(store, field), on="image_id", how="left")
+        sent = found[found["image_id"].isin(c.images)].merge(findings.decided(store, field, campaign_id), on="image_id", how="left")
         decided = sent[sent["value"].notna() & (sent["value"] != CANNOT_TELL)]
         realised = proportion((decided["value"] != decided["label"]).to_numpy(bool), np.arange(len(decided)))
         out.append(Gain(campaign_id, c.name, c.run_id, len(sent), float(1 - sent["p_label"].mean()),

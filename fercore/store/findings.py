@@ -277,6 +277,12 @@ def flagged(store: Store, field: str) -> list[str]:
     return [r[0] for r in store.rows("SELECT image_id FROM decisions WHERE field = $field AND value = 'yes' ORDER BY image_id", {"field": field})]
 
 
-def decided(store: Store, field: str) -> pd.DataFrame:
-    """image_id and value of what people decided on a field; ties are left out."""
-    return store.frame("SELECT image_id, value FROM decisions WHERE field = $field AND value IS NOT NULL ORDER BY image_id", {"field": field})
+def decided(store: Store, field: str, campaign_id: str | None = None) -> pd.DataFrame:
+    """image_id and value of what people decided on a field; ties are left out. Args: campaign_id: only faces answered since this campaign began."""
+    return store.frame("""
+        SELECT image_id, value FROM decisions WHERE field = $field AND value IS NOT NULL
+        AND ($campaign IS NULL OR image_id IN (
+            SELECT s.image_id FROM standing AS s JOIN campaigns AS c ON c.campaign_id = $campaign
+            WHERE s.field = $field AND s.op = 'set' AND s.recorded_at >= c.since))
+        ORDER BY image_id
+    """, {"field": field, "campaign": campaign_id})

@@ -32,8 +32,3 @@ def of_image(store: Store, image_id: str) -> pd.DataFrame:
         SELECT DISTINCT p.run_id, p.split, p.predicted, p.label, list_max(p.probabilities) AS probability
         FROM predictions AS p JOIN facts.sample AS s ON s.sample_id = p.sample_id WHERE s.image_id = $id ORDER BY p.run_id
     """, {"id": image_id})
-
-
-def test_reads(store: Store, version_id: str) -> int:
-    """How often the test split of a version has been read by finished runs."""
-    return int(store.value("SELECT coalesce(sum(test_reads), 0) FROM runs WHERE version_id = $v", {"v": version_id}))

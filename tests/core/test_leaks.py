@@ -15,8 +15,10 @@ from fercore import cli, curation, evaluation, ingest, versions
 from fercore.domain import Workspace
 from fercore.errors import BadInput, NotAllowed, NotFound
 from fercore.evaluation import gallery, ledger
+from fercore.evaluation.estimate import proportion
 from fercore.evaluation.leakage import inflation
 from fercore.evaluation.read import scored_path
+from fercore.evaluation.study import factors, noise, pair, study
 from fercore.store import Store
 from fercore.training.config import run_config
 from fercore.training.rundir import Status, write_model
@@ -67,6 +69,7 @@ def test_each_way_across_a_split_is_found_and_named(tmp_path: Path) -> None:
     found = evaluation.leaks(workspace, "v-1", pairs=PAIRS)
     assert dict(zip(found.faces["sample_id"], found.faces["kind"], strict=True)) == {"d": "exact", "e": "derivative", "f": "near", "g": "near"}
     assert found.counts() == {"exact": 1, "near": 2, "derivative": 1} and found.judged == 5 and found.near_known
+    assert not evaluation.leaks(workspace, "v-1", pairs=PAIRS, waiting=3).near_known
     assert set(evaluation.leaks(workspace, "v-1").faces["sample_id"]) == {"d", "e", "f"}  # nobody looked for near duplicates
     assert evaluation.leaks(workspace_of(tmp_path / "clean", CROSSED[1:3] + CROSSED[6:]), "v-1").faces.empty
     with pytest.raises(NotFound):
@@ -155,6 +158,36 @@ def test_versions_with_the_same_test_faces_share_one_ledger(tmp_path: Path) -> N
         ledger.test_set(workspace, "v-4")
 
 
+def test_a_killed_run_and_a_damaged_version_do_not_hide_readings(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, CROSSED)
+    workspace_of(tmp_path, CROSSED, "v-0")
+    run_of(workspace, "r", dict.fromkeys("defgh", (0, True)))
+    run_of(workspace, "killed", dict.fromkeys("defgh", (0, True)))
+    write_model(workspace.runs / "killed" / "status.json", Status(state="failed", test_reads=1))
+    (workspace.versions / "v-0" / "manifest.parquet").write_bytes(b"")
+    assert ledger.times_read(workspace, "v-1") == 2 and ledger.times_read(workspace, "v-0") == ledger.times_read(workspace, "none") == 0
+
+
+def test_a_study_over_an_option_counts_the_runs_that_can_be_read(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, CROSSED)
+    for name, dropout, seed in (("a", 0.3, 0), ("b", 0.3, 1), ("c", 0.5, 0), ("d", 0.5, 1)):
+        run_of(workspace, name, {i: (0, i in "dg") for i in "defgh"}, study="s", model="vggnet", option={"dropout": dropout}, seed=seed)
+    (workspace.runs / "d" / "predictions.parquet").unlink()
+    found = study(workspace, "s")
+    assert sorted(found.varied) == ["option.dropout", "seed"] and factors(found) == ["option.dropout"]
+    assert found.cells["n"].tolist() == [2, 1] and [e.percent() for e in found.cells["accuracy"]] == [accuracy_of(2, 5)] * 2
+    chance = noise(workspace, found)
+    assert (chance.seed_df, chance.seed_sd, chance.pairs) == (1, 0, 2) and pair(found, "option.dropout", None)["runs"].tolist() == [2, 1]
+    run_of(workspace, "leaky", dict.fromkeys("de", (0, True)), study="s", protocol="leaky", balance="rus", model="vggnet")
+    found = study(workspace, "s")
+    assert "A leaky run is no match" in noise(workspace, found).sentence() and found.rows["marks"].iloc[-1].startswith("leaky")
+    assert set(pair(found, "option.dropout", None)["across"]) == {0.3, 0.5, "none"}
+
+
+def accuracy_of(k: int, n: int) -> str:
+    return proportion(np.arange(n) < k, np.arange(n)).percent()
+
+
 def test_who_changed_test_labels_is_told_by_person_day_and_way(store: Store, small_file: Path) -> None:
     ingest.import_fer2013(store, LEAD, small_file)
     first = versions.freeze(store, LEAD, versions.Recipe(), "before")
@@ -175,6 +208,8 @@ def test_who_changed_test_labels_is_told_by_person_day_and_way(store: Store, sma
     assert ledger.edits(store, LEAD, second, first).changed["after"].tolist() == ["sad"]
     vote(test[1], "angry")  # after the version was frozen
     assert ledger.edits(store, LEAD, second).acts["acts"].tolist() == [2] and ledger.edits(store, LEAD, first).acts.empty
+    mapped = versions.freeze(store, LEAD, versions.Recipe.model_validate({"scheme": "engaged4@1", "labels": {"map": {"sad": "engaged"}}}), "mapped")
+    assert ledger.edits(store, LEAD, mapped).changed["image_id"].tolist() == [test[0]]  # what the map renames, nobody edited
     with pytest.raises(NotAllowed):
         ledger.edits(store, ANNOTATOR, second)
 
@@ -212,6 +247,9 @@ def test_the_commands_print_what_the_functions_find(tmp_path: Path, capsys: pyte
     assert found["counts"] == {"exact": 1, "near": 1, "derivative": 1} and found["near_known"] is False
     assert found["inflation"]["value"] == pytest.approx(0.8 - 0.5)
     assert [row["reads"] for row in said("ledger")] == [1]
+    (tmp_path / "demo.json").touch()
+    told = said("evaluate", "r")
+    assert (told["marks"], told["leak"], told["test_reads"], told["n"]) == (["synthetic demo faces"], None, 1, 5)
     with pytest.raises(BadInput, match="No out-of-fold"):
         cli.app(["suspects", "r", *place])
     with pytest.raises(BadInput, match="What is to be explained"):

@@ -14,6 +14,7 @@ import torch
 from fercore import evaluation, jobs
 from fercore.domain import Person, Role, Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotAllowed
+from fercore.evaluation.estimate import difference
 from fercore.evaluation.study import factors, pair
 from fercore.models import MODELS, build
 from fercore.schemes import FER7
@@ -243,13 +244,17 @@ def test_leaky_counts_copies_as_published_and_is_kept_apart(workspace: Workspace
     assert found.copied.value is not None and found.copied.n == json.loads((run_dir / "leak.json").read_text())["n_test"]
     beside = evaluation.leak(workspace, "leaky", "plain")
     assert (beside.clean.n == 42 - 0 and beside.clean_from == "plain") or beside.clean_from == "plain"
-    assert beside.predicted == pytest.approx(beside.copied.value + (1 - beside.copied.value) * beside.clean.value)  # type: ignore[operator]
+    assert 0 < beside.predicted.low < beside.predicted.value <= beside.predicted.high <= 1 and beside.inflation == difference(beside.leaky, beside.clean)
+    assert beside.predicted.value == pytest.approx(beside.copied.value + (1 - beside.copied.value) * beside.clean.value)  # type: ignore[operator]
     with pytest.raises(BadInput, match="Not a leaky run"):
         evaluation.leak(workspace, "plain")
     with pytest.raises(BadInput, match="Not a clean run"):
         evaluation.leak(workspace, "leaky", "leaky")
     with pytest.raises(FerError, match="trained"):
         evaluation.require_unseen(evaluation.predictions(workspace, "leaky"))
+    with pytest.raises(BadInput, match="leaky run is no match"):
+        evaluation.require_clean(workspace, ["plain", "leaky"])
+    assert evaluation.marks(workspace, "leaky")[0] == "leaky, for comparison only" and "leaky" not in "".join(evaluation.marks(workspace, "plain"))
 
 
 @pytest.fixture

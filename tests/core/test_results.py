@@ -39,9 +39,10 @@ from fercore.evaluation import (
     summary,
     to_json,
 )
+from fercore.evaluation.calibration import calibration_error
 from fercore.evaluation.ceiling import of_votes
-from fercore.evaluation.compare import corrected_t, holm, mcnemar, t_of
-from fercore.evaluation.estimate import average, wilson
+from fercore.evaluation.compare import bootstrap, corrected_t, holm, mcnemar, t_of
+from fercore.evaluation.estimate import average, codes, design_effect, wilson
 from fercore.evaluation.metrics import bootstrapped, resample, scores
 from fercore.training.config import run_config
 from fercore.training.rundir import read_config
@@ -83,6 +84,18 @@ def test_the_interval_of_the_calibration_error_covers(size: int) -> None:
             hits = np.repeat(rng.random(800), size) < confidence - over
             found.append(calibration(pd.DataFrame({"correct": hits, "confidence": confidence, "duplicate_group": np.arange(800 * size) // size}), bins).ece)
         assert 0.90 <= np.mean([e.low <= over <= e.high for e in found]) <= 1, over
+
+
+@pytest.mark.parametrize("n", [20, 50])
+def test_few_sure_answers_are_no_proof_of_miscalibration(n: int) -> None:
+    rng, inside = np.random.default_rng(n), []
+    for _ in range(150):
+        confidence = rng.uniform(0.9, 0.99, n)
+        found = calibration_error(pd.DataFrame({"correct": rng.random(n) < confidence, "confidence": confidence, "duplicate_group": np.arange(n)}))[0]
+        inside.append(found.low <= 0 <= found.high)
+    assert np.mean(inside) >= 0.92
+    one = pd.DataFrame({"correct": True, "confidence": 0.9, "duplicate_group": ["a"] * n})
+    assert calibration_error(one)[0].note == "n = 1 < 2"
 
 
 # ---- comparison -------------------------------------------------------------------------------------------------------------------
@@ -137,10 +150,18 @@ def test_runs_that_cannot_be_compared_say_why() -> None:
         compare({"a": frame, "b": frame.assign(out_of_fold=False)})
 
 
+def test_one_group_shows_no_interval_of_macro_f1() -> None:
+    first = with_p(scored(np.arange(6) < 2)).assign(predicted=["happy"] * 2 + ["sad"] * 4, label=["happy"] * 3 + ["sad"] * 3, duplicate_group="g")
+    first = first.assign(correct=first["predicted"] == first["label"])
+    second = first.assign(predicted="happy", correct=first["label"] == "happy")
+    got = bootstrap(first, second, TWO)
+    assert got["accuracy"].low is not None and (got["macro_f1"].value, got["macro_f1"].note) == (None, "no draw differs")
+
+
 def test_the_corrected_t_by_hand_and_its_notes() -> None:
     by_fold = np.array([0.02, 0.01, 0.03, 0.00, 0.02])
     got, p = t_of(by_fold, 500)
-    error = by_fold.std(ddof=1) * np.sqrt(1 / 5 + 1 / 4)
+    error = by_fold.std(ddof=1) * np.sqrt(1 / 5 + 1 / (0.9 * 4))  # a tenth of the other folds only stops the training
     assert got.value == pytest.approx(0.016) and got.high - got.value == pytest.approx(2.776445 * error, rel=1e-5)
     s = (got.value / error) ** 2 / 4  # Student's t with 4 degrees of freedom has a closed form
     assert p == pytest.approx(1 - 2 * (s / (1 + s)) ** 0.5 * 0.75 * (1 - s / (1 + s) / 3))
@@ -160,10 +181,10 @@ def test_tests_and_intervals_keep_their_level_when_nothing_differs() -> None:
     copied = [mcnemar(x[group], y[group], group) for x, y in zip(a, b, strict=True)]
     for p in (single, copied):
         assert 0.03 <= np.mean(np.array(p) < 0.05) <= 0.07
-    # Folds that share training faces: normal differences with correlation 1 / k (Nadeau & Bengio 2003).
-    k = 10
+    # Folds that share training faces: normal differences with correlation n_held_out / (n_held_out + n_training) (Nadeau & Bengio 2003).
+    k, r = 10, 1 / (1 + 0.9 * 9)
     shared, own = rng.standard_normal((draws, 1)), rng.standard_normal((draws, k))
-    folds = 0.01 * (np.sqrt(1 / k) * shared + np.sqrt(1 - 1 / k) * own)
+    folds = 0.01 * (np.sqrt(r) * shared + np.sqrt(1 - r) * own)
     found = [t_of(x, 1000) for x in folds]
     assert 0.03 <= np.mean([p < 0.05 for _, p in found]) <= 0.07
     assert 0.93 <= np.mean([e.low <= 0 <= e.high for e, _ in found]) <= 0.97
@@ -216,6 +237,13 @@ def test_the_ceiling_by_hand() -> None:
     # Without a vote of its own: the tie turns against it each time; 6 of 3, 1 stays first; three of four faces have two votes or more.
     assert following.n == 3 and following.value == pytest.approx((1 + 0 + 0.6) / 3)
     assert labels.value == pytest.approx((1 + 0.5 + 0.3 + 1) / 4) and labels.low <= labels.value <= labels.high
+
+
+def test_the_ceiling_of_few_faces_stays_a_share() -> None:
+    votes = np.tile([10, 0], (12, 1))
+    for got in of_votes(votes, np.r_[np.zeros(11, int), 1], np.arange(12)):
+        assert got.value - got.low > 0.1 and got.high <= 1  # and agreement of all few says little
+    assert of_votes(votes, np.zeros(12, int), np.repeat(np.arange(3), 4))[0].low == pytest.approx(wilson(1, 3)[0])
 
 
 def test_the_ceiling_brackets_the_best_possible_answer() -> None:
@@ -375,7 +403,12 @@ def test_a_study_says_which_differences_are_noise(trained) -> None:
         assert got.least_p == pytest.approx(min(holm(raw)))
     assert got.seed_sd == pytest.approx(np.std([h.mean() for h in hits[:2]], ddof=1))
     p = np.mean([h.mean() for h in hits])
-    assert got.binomial_sd == pytest.approx((p * (1 - p) / got.n) ** 0.5)
+    effect = np.mean([design_effect(h, codes(f["duplicate_group"])) for h, f in zip(hits, frames, strict=True)])
+    assert got.binomial_sd == pytest.approx((p * (1 - p) * effect / got.n) ** 0.5)
+    assert found.rows["marks"].eq("exploratory: the version was not approved").all() and got == noise(trained, study(trained, "grid"))
+    seeds = found.cells.loc[found.cells["n"] == 2, "accuracy"].iloc[0]
+    assert seeds.value == pytest.approx(np.mean([h.mean() for h in hits[:2]])) and (seeds.low, seeds.high) == pytest.approx(
+        wilson(seeds.value, found.rows["effective"].iloc[:2].min()))
     assert ("within noise" in got.sentence()) and len(got.different) == sum(x < 0.05 for x in holm(raw))
 
 

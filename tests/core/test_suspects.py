@@ -157,13 +157,18 @@ def test_a_chosen_number_goes_to_people_and_what_they_decide_is_set_beside_what_
         suspects.send(store, ANNOTATOR, "folded", 10)
     with pytest.raises(BadInput, match="Not a number"):
         suspects.send(store, LEAD, "folded", len(ranked) + 1)
+    early = ranked["image_id"].iloc[9]  # answered before anybody sent it
+    assert curation.record(store, ANNOTATOR, [{"event_id": str(uuid7()), "op": "set", "image_id": early, "field": "expression", "value": "neutral",
+                                               "gesture": str(uuid7())}]).acked
     campaign = suspects.send(store, LEAD, "folded", 10)
+    by_hand = {"name": "by hand", "ask": made_of(store, campaign).ask, "images": tuple(ranked["image_id"].tail(3)), "run_id": "folded"}
+    curation.campaigns.save(store, LEAD, by_hand)
     made = curation.campaigns.find(store, campaign)[0]
     assert set(made.images) == set(ranked["image_id"].head(10)) and made.run_id == "folded" and made.votes == 3 and "suspect" not in made.name.lower()
     assert store.value("SELECT count(DISTINCT image_id) FROM findings WHERE kind = 'suspect'") == 10
     audit.run(store, LEAD)
     assert store.value("SELECT count(DISTINCT image_id) FROM findings WHERE kind = 'suspect'") == 10  # an audit leaves them
-    before = suspects.gains(store, LEAD)[0]
+    before, = suspects.gains(store, LEAD)
     assert (before.sent, before.realised.value, before.predicted_decided) == (10, None, None)
     first = ranked.head(10)
     for row, value in zip(first.head(4).itertuples(), ("same", "same", "other", "cannot_tell"), strict=True):
@@ -176,6 +181,10 @@ def test_a_chosen_number_goes_to_people_and_what_they_decide_is_set_beside_what_
     assert found.realised.percent().startswith("33.3 % [6.1, 79.2], n = 3")  # Wilson's interval of one in three, by hand
     with pytest.raises(NotAllowed):
         suspects.gains(store, ANNOTATOR)
+
+
+def made_of(store: Store, campaign: str) -> curation.Campaign:
+    return curation.campaigns.find(store, campaign)[0]
 
 
 def known(store: Store, workspace: Workspace) -> None:
