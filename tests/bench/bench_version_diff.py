@@ -43,7 +43,8 @@ def fill(root: Path, n: int) -> Workspace:
         folder = root / "versions" / name
         folder.mkdir(parents=True)
         rows.sort_values("sample_id").to_parquet(folder / "manifest.parquet", index=False)
-        (folder / "version.json").write_text(json.dumps({"version_id": name, "manifest_sha256": name}))
+        (folder / "version.json").write_text(json.dumps({"version_id": name, "manifest_sha256": name, "scheme_id": FER7.scheme_id,
+                                                        "classes": FER7.ids, "counts": {}}))
     return Workspace(root)
 
 
