@@ -12,9 +12,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/fercore demo --serve
 
-# Four at once also on two cores: half of the time goes into waiting for browsers and other processes.
+# Four at once also on two cores, as half of the time goes into waiting for browsers and other processes; browser tests, the longest, come first.
 test: check
-	$(BIN)/python -m pytest -n 4 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -87,7 +87,7 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
     page.get_by_role("button", name="Submit for review").click()
     expect(page.get_by_text("You froze this version; somebody else must decide on it.")).to_be_visible(timeout=30_000)
     page.get_by_text("Datasheet", exact=True).click()
-    for question, answer in (("Why was", "To try"), ("How did", "Drawn by a program"), ("What should", "Nothing"), ("Who answers", "Dana")):
+    for question, answer in (("Why was", "To try"), ("How did", "Drawn by a program"), ("What should", "Nothing"), ("Who answers", "Whoever drew them")):
         settled(page)
         row = page.get_by_test_id("stLayoutWrapper").filter(has_text=question).filter(has=page.get_by_role("button", name="Edit")).last
         row.get_by_role("button", name="Edit").click()
