@@ -288,9 +288,14 @@ def scored_on(run_id: str) -> dict[str, dict[str, Any]]:
     return evaluation.scored_on(workspace(), run_id)
 
 
+def _scored_at(run_id: str, on: str | None) -> str | None:
+    """What tells a scoring from one made anew; None for the run's own version."""
+    return scored_on(run_id).get(on, {}).get("at") if on else None
+
+
 def predictions(run_id: str, on: str | None = None) -> pd.DataFrame:
     """The predictions of a finished run, or of its scoring on another version: files that never change, but for a scoring made anew."""
-    return _predictions(run_id, on, scored_on(run_id).get(on, {}).get("at") if on else None)
+    return _predictions(run_id, on, _scored_at(run_id, on))
 
 
 @reader(entries=16)
@@ -311,7 +316,7 @@ class Evaluated:
 
 def evaluated(run_id: str, on: str | None = None, fold: int | None = None) -> Evaluated:
     """`on`: another version that it was scored on. `fold`: from 0; None: all together."""
-    return _evaluated(run_id, on, scored_on(run_id).get(on, {}).get("at") if on else None, fold)
+    return _evaluated(run_id, on, _scored_at(run_id, on), fold)
 
 
 @reader(entries=64)
@@ -345,9 +350,13 @@ def _noise(store: Store, name: str, finished: tuple[str, ...]) -> evaluation.Noi
     return evaluation.noise(store.workspace, evaluation.study(store.workspace, name))
 
 
+def _runs_of(study: str) -> list[Run]:
+    return [r for r in jobs.list_runs(workspace()) if r.config and r.config.study == study]
+
+
 def studied(name: str) -> tuple[evaluation.Study, evaluation.Noise]:
     """A study as its runs stand now, and which of its differences are more than noise."""
-    runs_of = [r for r in jobs.list_runs(workspace()) if r.config and r.config.study == name]
+    runs_of = _runs_of(name)
     return (_studied(name, tuple((r.run_id, f"{r.status.state} {r.status.progress.epoch}") for r in runs_of)),
             _noise(name, tuple(r.run_id for r in runs_of if r.status.state == "finished")))
 
@@ -388,8 +397,7 @@ def _mitigated(store: Store, study: str, states: tuple[tuple[str, str], ...], by
 
 def mitigated(study: str, by: tuple[str, ...], minimum: int) -> mitigation.Outcome:
     """What a mitigation study came to, as its runs stand now."""
-    runs_of = [r for r in jobs.list_runs(workspace()) if r.config and r.config.study == study]
-    return _mitigated(study, tuple((r.run_id, r.status.state) for r in runs_of), by, minimum)
+    return _mitigated(study, tuple((r.run_id, r.status.state) for r in _runs_of(study)), by, minimum)
 
 
 @reader("filters")

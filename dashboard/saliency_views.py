@@ -1,6 +1,7 @@
 """Which pixels a prediction hangs on: maps of one face, or averaged over a class. They are made beside the page, which never waits for them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,16 @@ def _patch() -> int:
     return st.selectbox("Occluded at a time", list(PATCHES), format_func=PATCHES.__getitem__, key="patch", bind="query-params", width=220)
 
 
-def _start(kind: str, title: str, person: Person, work: Callable[[tasks.Progress], object]) -> None:
-    tasks.start(kind, title, person, work, Permission.READ_RESULTS)
-    st.rerun()
+def _asked_for(kind: str, title: str, button: str, person: Person, work: Callable[[tasks.Progress], Any]) -> Any:
+    """What `work` gave; None, with a button to begin it, until somebody has asked for it and it is there."""
+    if (done := tasks.shown(kind)) is None:
+        if not tasks.running(kind) and st.button(button, type="primary", icon=":material/frame_inspect:"):
+            tasks.start(kind, title, person, work, Permission.READ_RESULTS)
+            st.rerun()
+        return None
+    if done.result is None:  # an error, which is shown, or cancelled
+        tasks.dismiss(kind)
+    return done.result
 
 
 def face(person: Person, run_id: str, frame: pd.DataFrame, sample_id: str | None) -> None:
@@ -40,25 +48,20 @@ def face(person: Person, run_id: str, frame: pd.DataFrame, sample_id: str | None
             st.markdown(f"Labelled {charts.name_of(found['label'])}, {100 * found['p_' + found['label']]:.1f} %")
             patch = _patch()
     kind = f"saliency-{run_id}-{sample_id}-{patch}"
-    if (done := tasks.shown(kind)) is None:
-        if not tasks.running(kind) and st.button("Show where the network looks", type="primary", icon=":material/frame_inspect:"):
-            root = cache.workspace()
+    root = cache.workspace()
 
-            def work(progress: tasks.Progress) -> object:
-                from fercore.evaluation import saliency  # torch takes seconds
+    def work(progress: tasks.Progress) -> object:
+        from fercore.evaluation import saliency  # torch takes seconds
 
-                cache.few_threads()
-                progress("Loading the network", 0.05)
-                return saliency.of_faces(root, run_id, [str(sample_id)], patch=patch, progress=lambda share: progress("Looking at the face", share))
+        cache.few_threads()
+        progress("Loading the network", 0.05)
+        return saliency.of_faces(root, run_id, [str(sample_id)], patch=patch, progress=lambda share: progress("Looking at the face", share))
 
-            _start(kind, "Saliency", person, work)
+    if (maps := _asked_for(kind, "Saliency", "Show where the network looks", person, work)) is None:
         return
-    if done.result is None:  # an error, which is shown, or cancelled
-        tasks.dismiss(kind)
-        return
-    _maps(np.frombuffer(pixels, np.uint8).reshape(SIDE, SIDE), done.result.occlusion[0], done.result.gradients[0], kind)
-    st.caption(f"P({charts.name_of(done.result.target[0])}) = {100 * done.result.probability[0]:.1f} % on the face, {100 * done.result.black[0]:.1f} "
-               f"% on a black picture. {_METHOD}")
+    _maps(np.frombuffer(pixels, np.uint8).reshape(SIDE, SIDE), maps.occlusion[0], maps.gradients[0], kind)
+    st.caption(f"P({charts.name_of(maps.target[0])}) = {100 * maps.probability[0]:.1f} % on the face, {100 * maps.black[0]:.1f} % on a black "
+               f"picture. {_METHOD}")
 
 
 def average(person: Person, run_id: str, classes: list[str]) -> None:
@@ -67,23 +70,18 @@ def average(person: Person, run_id: str, classes: list[str]) -> None:
         class_id = st.selectbox("Class", classes, format_func=charts.name_of, key="class", bind="query-params", width=220)
         patch = _patch()
     kind = f"saliency-{run_id}-{class_id}-{patch}"
-    if (done := tasks.shown(kind)) is None:
-        if not tasks.running(kind) and st.button("Average over 50 faces", type="primary", icon=":material/frame_inspect:"):
-            root = cache.workspace()
+    root = cache.workspace()
 
-            def work(progress: tasks.Progress) -> object:
-                from fercore.evaluation import saliency
+    def work(progress: tasks.Progress) -> object:
+        from fercore.evaluation import saliency
 
-                cache.few_threads()
-                found = saliency.of_class(root, run_id, class_id, patch=patch, progress=lambda share: progress("Looking at faces", share))
-                return (*found.mean(), len(found.sample_ids))
+        cache.few_threads()
+        found = saliency.of_class(root, run_id, class_id, patch=patch, progress=lambda share: progress("Looking at faces", share))
+        return (*found.mean(), len(found.sample_ids))
 
-            _start(kind, "Saliency of a class", person, work)
+    if (made := _asked_for(kind, "Saliency of a class", "Average over 50 faces", person, work)) is None:
         return
-    if done.result is None:
-        tasks.dismiss(kind)
-        return
-    occlusion, gradients, n = done.result
+    occlusion, gradients, n = made
     _maps(None, occlusion, gradients, kind)
     st.caption(f"Mean over n = {n} faces labelled and predicted {access.plain(charts.name_of(class_id))}, drawn at random, by models that had not "
                f"trained on them. {_METHOD}")

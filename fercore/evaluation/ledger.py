@@ -89,17 +89,17 @@ def edits(store: Store, actor: Person, version_id: str, since: str = "") -> Edit
     actor.require(Permission.READ_RESULTS)
     key, ids = test_set(store.workspace, version_id)
     card = files.card(store.workspace, version_id)
+    taken = card["recipe"].get("labels") or {}
     rows = rows_of(store.workspace, version_id, "sample_id", "image_id", "given_label", "label").set_index("sample_id", drop=False).loc[ids]
     if since:
         earlier = rows_of(store.workspace, since, "sample_id", "label", "exclusion").set_index("sample_id")
         before = earlier.loc[earlier["exclusion"] == "", "label"].reindex(ids)
     else:
-        renamed = (card["recipe"].get("labels") or {}).get("map") or {}
+        renamed = taken.get("map") or {}
         before = rows["given_label"].map(lambda v: renamed.get(v, v))
     differs = before.notna() & (before != rows["label"])
     changed = rows.assign(before=before, after=rows["label"])[differs][["sample_id", "image_id", "before", "after"]].reset_index(drop=True)
     scheme = SCHEMES.get(card["scheme_id"])
-    taken = card["recipe"].get("labels") or {}
     rule = f"rule {taken['rule']} on {taken['votes']} votes" if taken.get("rule") else f"{taken.get('take', 'current')} labels"
     acts = labels.acts_on(store, rows["image_id"].unique().tolist(), scheme.field if scheme else "expression",
                           version_table.one(store, since)["recorded_at"] if since else None, version_table.one(store, version_id)["recorded_at"])

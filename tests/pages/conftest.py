@@ -29,3 +29,12 @@ def app_store(peopled: Store, small_file: Path) -> Store:
     """The same with 70 faces."""
     ingest.import_fer2013(peopled, LEAD, small_file)
     return peopled
+
+
+@pytest.fixture
+def demo(demo_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The demo workspace as the app's own."""
+    monkeypatch.setenv("FERCORE_WORKSPACE", str(demo_workspace))
+    yield demo_workspace
+    cache.store().close()
+    cache._open.clear()

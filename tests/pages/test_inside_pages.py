@@ -1,10 +1,8 @@
 """The pages Look closer, Suspect labels, and Leaks and test sets, on the demo workspace."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from app_helpers import app_as, text
 from streamlit.testing.v1 import AppTest
 
@@ -12,15 +10,6 @@ from dashboard import cache
 from fercore import people
 from fercore.evaluation import suspects
 from fercore.training.rundir import read_config
-
-
-@pytest.fixture
-def demo(demo_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The demo workspace as the app's own."""
-    monkeypatch.setenv("FERCORE_WORKSPACE", str(demo_workspace))
-    yield demo_workspace
-    cache.store().close()
-    cache._open.clear()
 
 
 def run_of(workspace: Path, folds: bool) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,6 @@ from fercore.ingest import images
 from fercore.store import Store
 from fercore.training import ensemble, predict
 from fercore.training.rundir import read_config, write_model
-
-
-@pytest.fixture
-def demo(demo_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The demo workspace as the app's own."""
-    monkeypatch.setenv("FERCORE_WORKSPACE", str(demo_workspace))
-    yield demo_workspace
-    cache.store().close()
-    cache._open.clear()
 
 
 @pytest.fixture(scope="module")
