@@ -88,8 +88,10 @@ def report(found: Examination) -> None:
     made = cache.bias_report(*_asked(found))
     sha, person = document.sha256(made), access.actor()
     with st.container(horizontal=True):
-        st.download_button("Download the report", made, f"bias-{found.scope.run_id}.html", "text/html", type="primary", icon=":material/download:")
-        st.download_button("Tables as JSON", json.dumps(found.records(), indent=1), f"bias-{found.scope.run_id}.json", "application/json")
+        st.download_button("Download the report", made, f"bias-{found.scope.run_id}.html", "text/html", type="primary", icon=":material/download:",
+                           on_click="ignore")
+        st.download_button("Tables as JSON", json.dumps(found.records(), indent=1), f"bias-{found.scope.run_id}.json", "application/json",
+                           on_click="ignore")
     st.caption(f"One printable HTML file of {len(made) / 1024:,.0f} KB without scripts, faces or references. The same run and options give the same "
                f"bytes. SHA-256 {sha}")
     st.code(document.command(found), language="sh", wrap_lines=True)

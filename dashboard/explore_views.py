@@ -84,7 +84,8 @@ def _chart(figure: go.Figure, name: str, data: pd.DataFrame, *, height: int = 27
 
 
 def _download(name: str, data: pd.DataFrame) -> None:
-    st.download_button("Data as CSV", lambda: data.to_csv(index=False), f"{name}.csv", "text/csv", icon=":material/download:", key=f"csv-{name}")
+    st.download_button("Data as CSV", lambda: data.to_csv(index=False), f"{name}.csv", "text/csv", icon=":material/download:",
+                       key=f"csv-{name}", on_click="ignore")  # a run of the page would revoke the file that was asked for
 
 
 def _opened(rows: pd.DataFrame, title: str) -> None:

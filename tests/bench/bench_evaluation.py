@@ -20,7 +20,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "browser"), str(Path(__file__).parents[2])]
-from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, Server
+from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, Server, settled
 
 from fercore import evaluation
 from fercore.evaluation.ceiling import of_votes
@@ -79,7 +79,7 @@ def paged(workspace: Path, person: str, run: str) -> dict[str, object]:
             cell = page.get_by_test_id(f"cell-happy-{predicted}")
             if cell.is_disabled():
                 continue
-            page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+            settled(page)
             page.wait_for_timeout(300)
             page.evaluate("void (window.pending = opened())")
             cell.click()

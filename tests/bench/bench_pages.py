@@ -22,7 +22,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
-from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, Server
+from browser_harness import CHROMIUM, CHROMIUM_ARGS, INIT_SCRIPT, ROOT, Server, settled
 
 DRAWN = {"Explore": "deep('[data-testid=\"face-grid\"]')?.children.length >= 60", "Versions": "document.querySelectorAll('.main-svg .point').length > 6",
          "Results": "deep('[data-testid^=\"cell-\"]')", "Bias": "document.querySelectorAll('.main-svg .point').length > 1"}
@@ -55,7 +55,7 @@ window.settled = end => { let start, last; return new Promise(done => {
 
 def views(page: Page, url: str) -> dict[str, object]:
     def timed(act: Callable[[], None], end: str) -> int:
-        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        settled(page)
         page.wait_for_timeout(300)
         page.evaluate("end => { window.pending = settled(end) }", end)
         act()
@@ -92,7 +92,7 @@ def wall(page: Page, url: str, turns: int) -> dict[str, object]:
     places = random.Random(1).sample(range(3, last), turns)
 
     def timed(act: Callable[[], None]) -> float:
-        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        settled(page)
         page.wait_for_timeout(300)
         page.evaluate("void (window.pending = painted())")
         act()
@@ -168,7 +168,7 @@ def main() -> None:
                 opened.append((time.perf_counter() - start) * 1000)
                 page.get_by_test_id("stSidebarNav").get_by_role("link", name="Import", exact=True).click()
                 page.get_by_role("heading", name="Import", exact=True).wait_for()
-                page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+                settled(page)
                 start = time.perf_counter()
                 page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
                 page.wait_for_function(drawn, timeout=60_000, polling="raf")

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -33,6 +34,11 @@ window.ready = () => { const g = grid(); return !g || !g.dataset.imageId || perf
 window.pressed = []
 addEventListener('keydown', e => { const g = grid(); if (g && !e.repeat) pressed.push([e.code, g.dataset.imageId]) }, true)
 """
+
+
+def settled(page: Page) -> None:
+    """Waits until no run of the page's script is under way."""
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
 
 
 class Server:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from browser_harness import ROOT, Server
+from browser_harness import ROOT, Server, settled
 from helpers import LEAD, REVIEWER, fer_line, write_fer
 from playwright.sync_api import Page, expect
 
@@ -28,10 +28,6 @@ def url(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) 
         audit.run(store, LEAD)
         assert store.value("SELECT count(*) FROM findings WHERE kind = 'dark'") == DARK
     return serve(ROOT / "dashboard/app.py", env={"FERCORE_WORKSPACE": str(place / "ws")}).url
-
-
-def settled(page: Page) -> None:
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
 
 
 @pytest.fixture

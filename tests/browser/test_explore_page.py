@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser_harness import ROOT, Server
+from browser_harness import ROOT, Server, settled
 from helpers import fer_line, some_faces, write_fer
 from playwright.sync_api import Page, WebSocketRoute, expect
 
@@ -143,6 +143,8 @@ def test_boxes_bins_and_mean_faces_open_faces(explore: Page) -> None:
 def test_a_plot_is_saved_as_a_picture_and_its_data_as_csv(explore: Page, kind: str, tmp_path: Path) -> None:
     explore.get_by_role("radio", name="Distribution").click()
     explore.get_by_role("radio", name=kind).click()
+    expect(explore.get_by_role("radio", name=kind)).to_be_checked()
+    settled(explore)
     explore.locator(".js-plotly-plot").hover()
     with explore.expect_download() as saved:
         explore.locator(".modebar-btn").first.click()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser_harness import ROOT, Server
+from browser_harness import ROOT, Server, settled
 from playwright.sync_api import Page, expect
 
 from fercore import people
@@ -15,10 +15,6 @@ from fercore.store import Store
 
 APP = ROOT / "dashboard/app.py"
 LABELS = 50
-
-
-def settled(page: Page) -> None:
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
 
 
 def go(page: Page, name: str) -> None:
