@@ -28,17 +28,27 @@ _NUMBER = "position:absolute;left:-2px;padding:0 6px;background:#1B222C;color:#f
 
 
 def wall(rows: pd.DataFrame, key: str, *, scale: int = 2, second: dict[str, str] | None = None, notes: dict[str, str] | None = None,
-         badges: dict[str, str] | None = None, groups: dict[str, str] | None = None, select: bool = False) -> None:
+         badges: dict[str, str] | None = None, groups: dict[str, str] | None = None, select: bool = False,
+         predicted: pd.DataFrame | None = None) -> None:
     """Tiles for rows with sample_id, current_label, gray48; a click opens the detail dialog, a double click where faces can be selected.
 
     Args:
         second: a second class (a prediction) for a sample. notes: a line of text for a sample. badges: what was done to it.
         groups: the name of its group; neighbours of one group are framed.
         select: faces can be selected; `face_grid.selected(key)` says which.
+        predicted: predictions of the run that the page is about, with p_<class id>; the dialog says all of a face's.
     """
     opened = face_grid(_tiles(rows, second, notes, badges, groups), key=key, scale=scale, select=select)
     if opened:
-        face_dialog(opened)
+        face_dialog(opened, "" if predicted is None else _probabilities(predicted[predicted["sample_id"] == opened]))
+
+
+def _probabilities(rows: pd.DataFrame) -> str:
+    """Every class of the first of these predictions, the likeliest first; empty without one."""
+    if rows.empty:
+        return ""
+    p = rows.iloc[0].filter(regex="^p_").astype(float).sort_values(ascending=False, kind="stable")
+    return " · ".join(f"{name_of(str(column).removeprefix('p_'))} {100 * share:.1f} %" for column, share in p.items())
 
 
 def _tiles(rows: pd.DataFrame, second: dict[str, str] | None = None, notes: dict[str, str] | None = None, badges: dict[str, str] | None = None,
@@ -113,7 +123,7 @@ def boxed(picture: Pixels, boxes: Sequence[Box]) -> str:
 
 
 @st.dialog("Face", width="large")
-def face_dialog(sample_id: str) -> None:
+def face_dialog(sample_id: str, probabilities: str = "") -> None:
     found = cache.detail(access.actor(), sample_id)
     if found["face"].empty:
         st.warning("This face is no longer in the workspace.")
@@ -142,6 +152,8 @@ def face_dialog(sample_id: str) -> None:
     if not votes.empty:
         st.markdown("**Imported votes** " + " · ".join(f"{access.plain(name_of(v.value))} {v.votes}" for v in
                                                         votes[votes["field"] == "expression"].sort_values("votes", ascending=False).itertuples()))
+    if probabilities and face["open"]:
+        st.markdown(f"**This run** {access.plain(probabilities)}")
     if not predictions.empty:
         st.dataframe(predictions.assign(predicted=predictions["predicted"].map(name_of), label=predictions["label"].map(name_of),
                                         probability=(predictions["probability"] * 100).round(1)), hide_index=True,

@@ -70,7 +70,7 @@ def some(person: Person, hits: pd.DataFrame, key: str, second: bool = False) -> 
     shown = hits.head(SHOWN)
     faces.wall(cache.by_ids(person, tuple(shown["sample_id"])), key=key, scale=1,
                notes={r.sample_id: f"{r.confidence * 100:.0f} %" for r in shown.itertuples()},
-               second=dict(zip(shown["sample_id"], shown["predicted"], strict=True)) if second else None)
+               second=dict(zip(shown["sample_id"], shown["predicted"], strict=True)) if second else None, predicted=shown)
 
 
 def metrics(found: dict[str, Estimate]) -> None:

@@ -1,5 +1,7 @@
 """Runs on exactly the same faces: which differences are more than noise, where they lie, and what new labels alone do."""
 
+from math import comb
+
 import streamlit as st
 
 from dashboard import access, cache, compare_views
@@ -18,7 +20,8 @@ if len(chosen) < 2:
             "same label in all.", icon=":material/compare_arrows:")
     st.stop()
 try:
-    found = cache.compared(chosen)
+    with st.spinner(f"Comparing {comb(len(chosen), 2)} pair{'s' * (len(chosen) > 2)}", show_time=True):
+        found = cache.compared(chosen)
 except FerError as error:
     compare_views.refusal(error)
     st.stop()

@@ -88,16 +88,17 @@ def compare(frames: Mapping[str, pd.DataFrame]) -> Comparison:
     """All pairs of these runs (run id -> predictions). Raises: see `common`."""
     kept = common(frames)
     classes = classes_of(next(iter(kept.values())))
-    pairs = [_pair(a, b, kept[a], kept[b], classes) for a, b in combinations(kept, 2)]
+    drawn = bootstrap(list(kept.values()), classes)
+    pairs = [_pair(a, b, kept[a], kept[b], changes) for (a, b), changes in zip(combinations(kept, 2), drawn, strict=True)]
     pairs = [replace(pair, p_holm=p) for pair, p in zip(pairs, holm([pair.p_value for pair in pairs]), strict=True)]
     n = len(next(iter(kept.values())))
     return Comparison(n, {name: len(frame) - n for name, frame in frames.items()}, {name: accuracy(f) for name, f in kept.items()}, pairs, kept)
 
 
-def _pair(a: str, b: str, first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str]) -> Pair:
+def _pair(a: str, b: str, first: pd.DataFrame, second: pd.DataFrame, drawn: Mapping[str, Estimate]) -> Pair:
     before, after = _hits(first, second)
     group, p = codes(first["duplicate_group"]), mcnemar(before, after, codes(first["duplicate_group"]))
-    drawn, (folds, p_folds) = bootstrap(first, second, classes), corrected_t(first, second)
+    folds, p_folds = corrected_t(first, second)
     return Pair(a, b, len(first), int((after & ~before).sum()), int((before & ~after).sum()), paired_difference(before, after, group),
                 drawn["accuracy"], drawn["macro_f1"], p, p, folds, p_folds)
 
@@ -128,20 +129,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
 
 
-def bootstrap(first: pd.DataFrame, second: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
-    """Differences second - first of `accuracy` and `macro_f1` on the same faces: whole duplicate groups are drawn, jointly for both.
+def bootstrap(frames: Sequence[pd.DataFrame], classes: Sequence[str]) -> list[dict[str, Estimate]]:
+    """Differences second - first of `accuracy` and `macro_f1` of every pair of these runs, in the order of `combinations`.
 
-    Where no draw differs there is nothing to draw from: Newcombe's interval of the accuracies stands in for a difference equal to theirs, and
-    another has none.
+    The frames hold the same faces in the same order: whole duplicate groups are drawn, jointly for all runs, so the work grows with
+    the runs and not with their pairs. Where no draw differs there is nothing to draw from: Newcombe's interval of the accuracies
+    stands in for a difference equal to theirs, and another has none.
     """
-    n, both = len(first), pd.concat([first, second], ignore_index=True)
-    counts, drawn = resample(both, classes, np.arange(2 * n) // n == np.array([[0], [1]]))
-    point, spread = scores(counts), scores(drawn)
-    stand_in, found = paired_difference(*_hits(first, second), codes(first["duplicate_group"])), {}
-    for name in ("accuracy", "macro_f1"):
-        value, change = float(point[name][1] - point[name][0]), spread[name][:, 1] - spread[name][:, 0]
-        found[name] = (bootstrapped(value, change, n) if np.ptp(change) else stand_in if np.isclose(value, stand_in.value or 0)
-                       else Estimate(None, None, None, n, "no draw differs"))
+    n, k = len(frames[0]), len(frames)
+    rows = pd.concat([frame[["label", "predicted", "duplicate_group"]] for frame in frames], ignore_index=True)
+    counts, draws = resample(rows, classes, np.arange(k * n) // n == np.arange(k)[:, None])
+    point, spread = scores(counts), scores(draws)
+    found = []
+    for i, j in combinations(range(k), 2):
+        stand_in, pair = paired_difference(*_hits(frames[i], frames[j]), codes(frames[i]["duplicate_group"])), {}
+        for name in ("accuracy", "macro_f1"):
+            value, change = float(point[name][j] - point[name][i]), spread[name][:, j] - spread[name][:, i]
+            pair[name] = (bootstrapped(value, change, n) if np.ptp(change) else stand_in if np.isclose(value, stand_in.value or 0)
+                          else Estimate(None, None, None, n, "no draw differs"))
+        found.append(pair)
     return found
 
 

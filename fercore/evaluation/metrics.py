@@ -17,6 +17,7 @@ from fercore.evaluation.calibration import calibration
 from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, average, codes, proportion, wilson
 
 DRAWS = 1000
+_AT_ONCE = 100  # draws: the kinds of group are as many as the faces where many runs are drawn jointly
 MEANS = ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_precision", "weighted_f1")
 # Each of these is the same number as accuracy: see above; weighted recall, as its weights are the divisors of the recalls.
 SAME_AS_ACCURACY = ("micro_precision", "micro_recall", "micro_f1", "weighted_recall")
@@ -141,8 +142,9 @@ def resample(frame: pd.DataFrame, classes: Sequence[str], masks: Masks, draws: i
     for i, mask in enumerate(masks):
         rows = mask & ~np.isnan(place)
         np.add.at(table, (place[rows].astype(np.int64), i * size + cell[rows]), 1)
-    units = len(kind)
-    drawn = np.random.default_rng(0).multinomial(units, repeats / units, size=draws).astype(float) @ table
+    units, rng = len(kind), np.random.default_rng(0)
+    drawn = np.concatenate([rng.multinomial(units, repeats / units, size=min(_AT_ONCE, draws - done)).astype(float) @ table
+                            for done in range(0, draws, _AT_ONCE)])
     shape = (len(masks), len(classes), len(classes))
     return (repeats @ table).reshape(shape), drawn.reshape(draws, *shape)
 

@@ -154,7 +154,7 @@ def test_one_group_shows_no_interval_of_macro_f1() -> None:
     first = with_p(scored(np.arange(6) < 2)).assign(predicted=["happy"] * 2 + ["sad"] * 4, label=["happy"] * 3 + ["sad"] * 3, duplicate_group="g")
     first = first.assign(correct=first["predicted"] == first["label"])
     second = first.assign(predicted="happy", correct=first["label"] == "happy")
-    got = bootstrap(first, second, TWO)
+    got = bootstrap([first, second], TWO)[0]
     assert got["accuracy"].low is not None and (got["macro_f1"].value, got["macro_f1"].note) == (None, "no draw differs")
 
 

@@ -3,11 +3,12 @@
 import threading
 from pathlib import Path
 
+import pytest
 from app_helpers import app_as, text
 from streamlit.testing.v1 import AppTest
 
-from dashboard import cache
-from fercore import people
+from dashboard import cache, charts, faces
+from fercore import evaluation, people
 from fercore.evaluation import suspects
 from fercore.training.rundir import read_config
 
@@ -73,6 +74,18 @@ def test_a_face_of_the_link_is_explained_on_click(demo: Path) -> None:
     assert not at.exception and f"of {len(frame):,} faces wrong with the label in second place" in text(at) and len(near)
     at.segmented_control(key="view").set_value("Disagreements").run()
     assert "No face in common" in text(at)  # the other run is a hold-out run: an explanation in place of the wall
+
+
+def test_a_face_of_a_cell_opens_with_every_probability_of_the_run(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(demo, folds=True)
+    frame = cache.predictions(run)
+    face = frame.sort_values("confidence", ascending=False).iloc[0]
+    monkeypatch.setattr(faces, "face_grid", lambda tiles, **_: tiles[0].sample_id)  # a click on the first: AppTest runs no browser
+    said = text(opened("results", run=run, true=face["label"], predicted=face["predicted"]))
+    told = next(line for line in said.splitlines() if line.startswith("**This run**")).replace("\\", "")
+    p = {c: 100 * face[f"p_{c}"] for c in evaluation.classes_of(frame)}
+    assert all(f"{charts.name_of(c)} {share:.1f} %" in told for c, share in p.items())
+    assert told.startswith(f"**This run** {charts.name_of(face['predicted'])} ")
 
 
 def test_a_class_is_averaged_with_its_n(demo: Path) -> None:
