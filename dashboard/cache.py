@@ -329,15 +329,26 @@ def _evaluated(store: Store, run_id: str, on: str | None, at: str | None, fold: 
                      evaluation.calibration(frame), ceiling)
 
 
+def compared(run_ids: tuple[str, ...], on: str | None) -> evaluation.Comparison:
+    """`on`: a version that each was trained or scored on; None: each on its own."""
+    return _compared(run_ids, on, tuple(_scored_at(run_id, on) for run_id in run_ids))
+
+
 @reader(entries=16)
-def compared(store: Store, run_ids: tuple[str, ...]) -> evaluation.Comparison:
+def _compared(store: Store, run_ids: tuple[str, ...], on: str | None, at: tuple[str | None, ...]) -> evaluation.Comparison:
     evaluation.require_clean(store.workspace, run_ids)
-    return evaluation.compare({run_id: predictions(run_id) for run_id in run_ids})
+    return evaluation.compare({run_id: predictions(run_id, on) for run_id in run_ids})
+
+
+def label_effect(run_ids: tuple[str, str], version_ids: tuple[str, str], on: str | None) -> evaluation.LabelEffect:
+    return _label_effect(run_ids, version_ids, on, tuple(_scored_at(run_id, on) for run_id in run_ids))
 
 
 @reader(entries=16)
-def label_effect(store: Store, run_ids: tuple[str, str], version_ids: tuple[str, str]) -> evaluation.LabelEffect:
-    return evaluation.label_effect(predictions(run_ids[0]), predictions(run_ids[1]), [evaluation.labels_of(store.workspace, v) for v in version_ids])
+def _label_effect(store: Store, run_ids: tuple[str, str], version_ids: tuple[str, str], on: str | None,
+                  at: tuple[str | None, ...]) -> evaluation.LabelEffect:
+    first, second = (predictions(run_id, on) for run_id in run_ids)
+    return evaluation.label_effect(first, second, [evaluation.labels_of(store.workspace, v) for v in version_ids])
 
 
 @reader(entries=8)

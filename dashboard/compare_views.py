@@ -50,14 +50,17 @@ def table(found: evaluation.Comparison) -> None:
                "same folds, and its p is not adjusted for the number of pairs.")
 
 
-def labels_and_models(run_ids: tuple[str, str], versions: tuple[str, str]) -> None:
-    """Two label versions x two models."""
+def labels_and_models(run_ids: tuple[str, str], own: tuple[str, str], on: str | None) -> None:
+    """Two label versions x two models; at first the versions that the runs were trained on."""
+    known = sorted({*cache.version_table()["version_id"], *own})
+    with st.container(horizontal=True):
+        versions = tuple(st.selectbox(f"{which} labels", known, index=known.index(version), key=f"labels-{which}-{version}", width=280)
+                         for which, version in zip(("First", "Second"), own, strict=True))
     if versions[0] == versions[1]:
-        st.info(f"Both runs are judged by the labels of {versions[0]}. Compare runs on two versions to see what new labels alone do; or name two "
-                f"versions: fercore compare {' '.join(run_ids)} --labels A --labels B", icon=":material/label:")
+        st.info(f"Both times the labels of {versions[0]}. Choose another version to see what its labels alone do.", icon=":material/label:")
         return
     try:
-        effect = cache.label_effect(run_ids, versions)
+        effect = cache.label_effect(run_ids, versions, on)
     except FerError as error:
         refusal(error)
         return

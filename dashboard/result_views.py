@@ -3,10 +3,10 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache, charts, faces
+from dashboard import cache, charts, faces, tasks
 from dashboard.components.confusion import confusion_matrix
 from fercore import evaluation
-from fercore.domain import Person
+from fercore.domain import Permission, Person
 from fercore.evaluation import Estimate
 from fercore.models import spec_of
 from fercore.training.rundir import Run, read_metrics
@@ -19,6 +19,29 @@ _METRICS = {"accuracy": "Accuracy (top-1)", "top_2_accuracy": "Top-2 accuracy", 
             "log_loss": "Log loss", "ece": "Expected calibration error"}
 _SAME = {"top1": "accuracy", "top2": "top_2_accuracy", "top3": "top_3_accuracy", "precision": "macro_precision", "recall": "macro_recall",
          "f1": "macro_f1", "loss": "log_loss"}  # column of a published table -> ours
+
+
+def score_elsewhere(person: Person, run_id: str, own: str) -> None:
+    """A version to score the run on, beside the page; for who may launch runs, as it counts as a reading of the test faces."""
+    versions = [v for v in cache.version_table()["version_id"] if v != own]
+    if not versions or not person.may(Permission.TRAIN) or tasks.running(f"score-{run_id}"):
+        return
+    with st.popover("Score on another version", icon=":material/add_chart:"):
+        version = st.selectbox("Version", versions, key=f"score-on-{run_id}")
+        st.caption("Faces that the run has seen, with their duplicates, are left out. This counts as a reading of the version's test faces.")
+        if st.button("Score", type="primary"):
+            root = cache.workspace()
+            tasks.start(f"score-{run_id}", f"Scoring {run_id} on {version}", person, lambda progress: evaluation.score(
+                root, run_id, version, progress=lambda done, total: progress(f"{done:,} of {total:,} faces", done / total)), Permission.TRAIN)
+            st.rerun()
+
+
+def scoring(person: Person, run_id: str) -> None:
+    """A scoring under way, or what came of one."""
+    if person.may(Permission.TRAIN) and (task := tasks.shown(f"score-{run_id}")):
+        tasks.dismiss(f"score-{run_id}")
+        if task.result:
+            st.success(f"Scored on {task.result.version_id}: {task.result.n:,} faces. Choose it under “Scored on”.", icon=":material/add_chart:")
 
 
 def headline(metrics: dict[str, Estimate]) -> None:

@@ -19,9 +19,16 @@ if len(chosen) < 2:
     st.info("Choose two finished runs or more. They are compared on the faces that all of them predict without having been trained on, with the "
             "same label in all.", icon=":material/compare_arrows:")
     st.stop()
+own = list(dict.fromkeys(config.version_id for run_id in chosen if (config := runs[run_id].config)))
+shared = set.intersection(*({config.version_id, *cache.scored_on(run_id)} for run_id in chosen if (config := runs[run_id].config)))
+on = None
+if shared > set(own) or (len(own) > 1 and shared):
+    each = "each on its own version"
+    told = st.selectbox("Compared on", [each, *sorted(shared)], key="on", bind="query-params", width=280)
+    on = None if told == each else told
 try:
     with st.spinner(f"Comparing {comb(len(chosen), 2)} pair{'s' * (len(chosen) > 2)}", show_time=True):
-        found = cache.compared(chosen)
+        found = cache.compared(chosen, on)
 except FerError as error:
     compare_views.refusal(error)
     st.stop()
@@ -37,6 +44,6 @@ view = st.segmented_control("View", ["Difference", "Disagreements", "Labels and 
                             bind="query-params", label_visibility="collapsed")
 if view == "Labels and models":
     first, second = (config.version_id for config in (runs[pair.first].config, runs[pair.second].config) if config)
-    compare_views.labels_and_models((pair.first, pair.second), (first, second))
+    compare_views.labels_and_models((pair.first, pair.second), (first, second), on)
 else:
     compare_views.cells(person, pair, found.frames[pair.first], found.frames[pair.second], by_label=view == "Difference")

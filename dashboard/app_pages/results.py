@@ -21,12 +21,14 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         own = config.version_id
         chosen = st.selectbox("Scored on", [own, *others], key="on", bind="query-params", format_func=lambda v: f"{v}, its own" if v == own else v)
         on = None if chosen == own else chosen
+    result_views.score_elsewhere(person, run_id, config.version_id)
     frame = cache.predictions(run_id, on)
     numbers = sorted(frame["fold"].unique().tolist())
     fold = None
     if len(numbers) > 1:
         told = st.selectbox("Fold", ["all folds", *(str(k + 1) for k in numbers)], key="fold", bind="query-params", width=140)
         fold = int(told) - 1 if told != "all folds" else None
+result_views.scoring(person, run_id)
 part = frame if fold is None else frame[frame["fold"] == fold]
 found = cache.evaluated(run_id, on, fold)
 if on:

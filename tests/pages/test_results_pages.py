@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +54,12 @@ def trained(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(template, tmp_path / "ws")
     monkeypatch.setenv("FERCORE_WORKSPACE", str(tmp_path / "ws"))
     store: Store = cache.store()
-    people_table.add(store, REVIEWER)
+    for person in (REVIEWER, LEAD):
+        people_table.add(store, person)
+    with store.write("versions") as w:
+        for number, version in enumerate(("blobs-1", "relabelled")):
+            w.run("INSERT INTO facts.version VALUES ($id, $id, $number, $sha, '{}', '{}', $person, now())",
+                  {"id": version, "number": number, "sha": SHA, "person": LEAD.person_id})
     yield store.workspace
     store.close()
     cache._open.clear()
@@ -106,9 +112,33 @@ def test_compare_shows_pairs_and_refuses_what_has_no_common_face(trained: Worksp
     for name in ("Disagreements", "Difference"):
         at.query_params["a"], at.query_params["b"] = "happy", "sad"
         assert "**" in text(view(at, name))
-    assert "Both runs are judged by the labels of blobs-1" in text(view(at, "Labels and models"))
+    assert "Both times the labels of blobs-1" in text(view(at, "Labels and models"))
+    at.selectbox(key="labels-Second-blobs-1").set_value("relabelled").run()
+    effect = evaluation.label_effect(*(evaluation.predictions(trained, i) for i in (first, second)),
+                                     [evaluation.labels_of(trained, v) for v in ("blobs-1", "relabelled")])
+    assert at.dataframe[2].value["labels of relabelled"].tolist() == [effect.cells[m, 1].percent() for m in (0, 1)]
+    assert not [s for s in at.selectbox if s.key == "on"]  # only one of the two was scored on the other version
     at.multiselect(key="runs").set_value([first, of(trained, "k_fold")[0]]).run()
     assert not at.exception and "No common images" in text(at)
+
+
+def test_a_lead_scores_a_run_on_another_version_and_compares_there(trained: Workspace) -> None:
+    first, second = of(trained, "hold_out")
+    assert "Score" not in [b.label for b in app_as(REVIEWER.person_id, "results", run=second).button]
+    at = app_as(LEAD.person_id, "results", run=second)
+    assert at.selectbox(key=f"score-on-{second}").options == ["relabelled"]
+    next(b for b in at.button if b.label == "Score").click().run()
+    for thread in threading.enumerate():
+        if thread.name == f"task-score-{second}":
+            thread.join(120)
+    at.run()
+    scored = evaluation.predictions(trained, second, "relabelled")
+    assert f"Scored on relabelled: {len(scored):,} faces" in text(at)
+    at = app_as(REVIEWER.person_id, "compare", runs=first)
+    at.multiselect(key="runs").set_value([first, second]).run()
+    at.selectbox(key="on").set_value("relabelled").run()
+    found = evaluation.compare({i: evaluation.predictions(trained, i, "relabelled") for i in (first, second)})
+    assert not at.exception and at.dataframe[0].value["accuracy"].tolist() == [a.percent() for a in found.accuracy.values()]
 
 
 def test_a_study_says_what_is_noise(trained: Workspace) -> None:
