@@ -89,7 +89,7 @@ def test_from_a_file_to_a_bias_table(page: Page, serve: Callable[..., Server], t
         row.get_by_role("button", name="Edit").click()
         page.get_by_label(question).fill(answer)
         page.get_by_role("button", name="Save").click()
-        expect(page.get_by_text(answer, exact=False).first).to_be_visible(timeout=30_000)
+        expect(page.get_by_test_id("stMarkdown").filter(has_text=answer)).to_be_visible(timeout=30_000)  # not the box it was typed into
     choose(page, "Lee")
     page.get_by_role("link", name="Decide on fer7-v1").click()
     page.get_by_text("Gates", exact=True).click()
