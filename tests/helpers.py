@@ -1,8 +1,14 @@
-"""People, small FER-2013 files and the real ones, for every suite."""
+"""People, small FER-2013 files and the real ones, and the command line, for every suite."""
 
 import gzip
+import io
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,3 +45,35 @@ def write_votes(path: Path, votes: Sequence[Sequence[int]], usages: Sequence[str
     lines = [f"{u},fer{i:07}.png,{','.join(map(str, v))}" for i, (v, u) in enumerate(zip(votes, usages, strict=True))]
     path.write_text("\n".join([header, *lines, ""]))
     return path
+
+
+FERCORE = str(Path(sys.executable).parent / "fercore")
+
+
+def fercore_process(*args: object, workspace: Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run([FERCORE, *map(str, args)], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "FERCORE_WORKSPACE": str(workspace)}, **kwargs)
+
+
+def fercore(*args: object, workspace: Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    """The command with `given` on its standard input, in this process: starting Python takes a second, and there are hundreds of them."""
+    from fercore import cli  # half a second, and killed processes import this file too
+
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["fercore", *map(str, args)])
+        patch.setattr(sys, "stdin", io.StringIO(given))
+        patch.setenv("FERCORE_WORKSPACE", str(workspace))
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
+
+
+def refused(done: subprocess.CompletedProcess[str], part: str) -> None:
+    """One clear line on stderr, nothing on stdout, exit code 2."""
+    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr, done
+    lines = [line for line in done.stderr.splitlines() if line.startswith("fercore: ")]
+    assert len(lines) == 1 and part in lines[0], done.stderr

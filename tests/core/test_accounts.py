@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
-from helpers import ANNOTATOR, LEAD, REVIEWER, SECOND_LEAD
+from helpers import ANNOTATOR, FERCORE, LEAD, REVIEWER, SECOND_LEAD, fercore, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +23,6 @@ from fercore.errors import BadInput, Conflict, FerError, NotAllowed, NotFound
 from fercore.store import Store
 from fercore.store import people as table
 
-FERCORE = str(Path(sys.executable).parent / "fercore")
 GOOD = "correct horse battery"
 ISSUER = "https://id.example.org"
 
@@ -335,33 +333,22 @@ def test_e_mails_are_unique_and_a_new_one_binds_anew(expected: Store, clock: Clo
 # ---- command line ---------------------------------------------------------------------------------------------------------------
 
 
-def fercore(ws: Path, *args: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FERCORE, *args], input=given if given is not None else "", capture_output=True, text=True, timeout=120,
-                          env=os.environ | {"FERCORE_WORKSPACE": str(ws)})
-
-
-def refused(done: subprocess.CompletedProcess[str], part: str) -> None:
-    assert done.returncode == 2 and done.stdout == "", done
-    lines = [line for line in done.stderr.splitlines() if line.startswith("fercore: ")]
-    assert len(lines) == 1 and part in lines[0] and "Traceback" not in done.stderr, done.stderr
-
-
 def test_people_from_the_shell(tmp_path: Path) -> None:
     ws = tmp_path / "ws"
-    refused(fercore(ws, "people", "add", "Dana", "--role", "data_lead"), "no terminal to ask on")
-    refused(fercore(ws, "people", "add", "Dana", "--role", "data_lead", "--password-stdin", given="short\n"), "It has 5 characters")
-    added = fercore(ws, "people", "add", "Dana", "--role", "data_lead", "--password-stdin", "--json", given=f"{GOOD}\n")
+    refused(fercore("people", "add", "Dana", "--role", "data_lead", workspace=ws), "no terminal to ask on")
+    refused(fercore("people", "add", "Dana", "--role", "data_lead", "--password-stdin", given="short\n", workspace=ws), "It has 5 characters")
+    added = fercore("people", "add", "Dana", "--role", "data_lead", "--password-stdin", "--json", given=f"{GOOD}\n", workspace=ws)
     assert [(p["person"], p["role"], p["password"]) for p in json.loads(added.stdout)] == [("dana", "data_lead", "own")]
-    refused(fercore(ws, "people", "add", "Ann", "--email", "ann@example.org"), "Name a data lead with --as")
+    refused(fercore("people", "add", "Ann", "--email", "ann@example.org", workspace=ws), "Name a data lead with --as")
     lead = ("--as", "dana")
-    assert json.loads(fercore(ws, "people", "add", "Ann", "--email", "ann@example.org", "--json", *lead).stdout)[0]["email"] == "ann@example.org"
-    refused(fercore(ws, "people", "role", "Ann", "reviewer", "--as", "ann"), "You may not manage people")
-    assert fercore(ws, "people", "role", "Ann", "reviewer", *lead).returncode == 0
-    assert fercore(ws, "people", "password", "Ann", "--password-stdin", *lead, given=f"{GOOD}\n").returncode == 0
-    refused(fercore(ws, "people", "disable", "Dana", *lead), "The last data lead stays")
-    assert fercore(ws, "people", "disable", "Ann", *lead).returncode == 0
-    refused(fercore(ws, "people", "disable", "Nobody", *lead), "Unknown person")
-    listed = {p["person"]: p for p in json.loads(fercore(ws, "people", "list", "--json", *lead).stdout)}
+    assert json.loads(fercore("people", "add", "Ann", "--email", "ann@example.org", "--json", *lead, workspace=ws).stdout)[0]["email"] == "ann@example.org"
+    refused(fercore("people", "role", "Ann", "reviewer", "--as", "ann", workspace=ws), "You may not manage people")
+    assert fercore("people", "role", "Ann", "reviewer", *lead, workspace=ws).returncode == 0
+    assert fercore("people", "password", "Ann", "--password-stdin", *lead, given=f"{GOOD}\n", workspace=ws).returncode == 0
+    refused(fercore("people", "disable", "Dana", *lead, workspace=ws), "The last data lead stays")
+    assert fercore("people", "disable", "Ann", *lead, workspace=ws).returncode == 0
+    refused(fercore("people", "disable", "Nobody", *lead, workspace=ws), "Unknown person")
+    listed = {p["person"]: p for p in json.loads(fercore("people", "list", "--json", *lead, workspace=ws).stdout)}
     assert (listed["ann"]["active"], listed["ann"]["role"], listed["ann"]["password"]) == (False, "reviewer", "own")
     assert GOOD not in added.stdout + added.stderr
     with Store(Workspace(ws)) as store:
@@ -392,11 +379,11 @@ def test_a_password_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
 def test_serve_refuses_to_be_reached_while_nobody_signs_in(tmp_path: Path) -> None:
     ws, broken = tmp_path / "ws", tmp_path / "secrets.toml"
     for host in ("0.0.0.0", "::", "192.0.2.1"):
-        refused(fercore(ws, "serve", "--host", host, "--no-browser"), "Nobody signs in here yet")
+        refused(fercore("serve", "--host", host, "--no-browser", workspace=ws), "Nobody signs in here yet")
     broken.write_text("[auth\n")
-    refused(fercore(ws, "serve", "--host", "0.0.0.0", "--no-browser", "--secrets", str(broken)), "The secrets cannot be read")
+    refused(fercore("serve", "--host", "0.0.0.0", "--no-browser", "--secrets", str(broken), workspace=ws), "The secrets cannot be read")
     broken.write_text("other = 1\n")
-    refused(fercore(ws, "serve", "--host", "0.0.0.0", "--no-browser", "--secrets", str(broken)), "Nobody signs in here yet")
+    refused(fercore("serve", "--host", "0.0.0.0", "--no-browser", "--secrets", str(broken), workspace=ws), "Nobody signs in here yet")
 
 
 def test_errors_never_carry_a_password(team: Store) -> None:

@@ -1,15 +1,14 @@
-"""The command line as a real process: data on stdout, one line and exit code 2 when something cannot be done."""
+"""The command line: data on stdout, one line and exit code 2 when something cannot be done."""
 
 import json
 import os
 import resource
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import fer_line, some_faces, write_fer
+from helpers import fer_line, fercore, fercore_process, refused, some_faces, write_fer
 from PIL import Image
 from uuid_utils import uuid7
 
@@ -17,45 +16,30 @@ from fercore import curation
 from fercore.domain import Person, Role, Workspace
 from fercore.store import Store
 
-FERCORE = str(Path(sys.executable).parent / "fercore")
-
-
-def fercore(*args: object, workspace: Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FERCORE, *map(str, args)], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "FERCORE_WORKSPACE": str(workspace)}, **kwargs)
-
-
-def refused(done: subprocess.CompletedProcess[str], part: str) -> None:
-    """One clear line on stderr, nothing on stdout, exit code 2."""
-    assert done.returncode == 2 and done.stdout == "", done
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("fercore: ")]
-    assert len(lines) == 1 and part in lines[0], done.stderr
-
 
 def test_import_audit_version_and_sql_from_the_shell(tmp_path: Path, small_file: Path) -> None:
     ws = tmp_path / "ws"
-    first = fercore("import", "fer2013", small_file, "--licence", "made for tests", "--json", workspace=ws)
+    first = fercore_process("import", "fer2013", small_file, "--licence", "made for tests", "--json", workspace=ws)
     assert first.returncode == 0 and json.loads(first.stdout)["added"] == 70
     again = fercore("import", "fer2013", small_file, workspace=ws)
     assert again.returncode == 0 and "Nothing changed" in again.stdout
-    audit = {row["kind"]: row for row in json.loads(fercore("audit", "--json", workspace=ws).stdout)}
+    audit = {row["kind"]: row for row in json.loads(fercore_process("audit", "--json", workspace=ws).stdout)}
     assert audit["exact_duplicate"]["redundant"] == 3
-    card = json.loads(fercore("version", "build", "--name", "x", "--json", workspace=ws).stdout)
+    card = json.loads(fercore_process("version", "build", "--name", "x", "--json", workspace=ws).stdout)
     assert card["version_id"] == "x-v1"
     assert json.loads(fercore("version", "verify", "x-v1", "--json", workspace=ws).stdout)["verified"] is True
     for field in ("purpose", "collection", "uses", "contact"):
         assert fercore("version", "datasheet", "x-v1", "--answer", field, "For tests", workspace=ws).returncode == 0
     assert "needs 1 reviewer and 1 data lead" in fercore("version", "submit", "x-v1", workspace=ws).stderr
-    refused(fercore("version", "approve", "x-v1", workspace=ws), "Somebody else must decide")
+    refused(fercore_process("version", "approve", "x-v1", workspace=ws), "Somebody else must decide")
     for name in ("Lee", "Max"):
         assert fercore("people", "--add", name, "--role", "data_lead", workspace=ws).returncode == 0
     assert "still needs 1 reviewer" in fercore("version", "approve", "x-v1", "--as", "lee", workspace=ws).stderr
     assert "is approved (local, not authenticated)" in fercore("version", "approve", "x-v1", "--as", "max", workspace=ws).stderr
     assert json.loads(fercore("version", "list", "--json", workspace=ws).stdout)[0]["state"] == "approved"
-    assert json.loads(fercore("sql", "SELECT count(*) AS n FROM samples", "--json", workspace=ws).stdout) == [{"n": 70}]
+    assert json.loads(fercore_process("sql", "SELECT count(*) AS n FROM samples", "--json", workspace=ws).stdout) == [{"n": 70}]
     refused(fercore("sql", "SELECT * FROM read_csv('/etc/passwd')", workspace=ws), "The query was refused")
-    doctor = json.loads(fercore("doctor", "--json", workspace=ws).stdout)
+    doctor = json.loads(fercore_process("doctor", "--json", workspace=ws).stdout)
     assert doctor["samples"] == 70 and doctor["version x-v1"] == "verified"
 
 
@@ -78,19 +62,19 @@ def test_a_gzip_cut_short_leaves_the_workspace_empty(tmp_path: Path) -> None:
 
 def test_commands_say_who_holds_the_workspace_and_file_commands_go_on(tmp_path: Path, small_file: Path) -> None:
     ws = tmp_path / "ws"
-    fercore("import", "fer2013", small_file, workspace=ws)
-    fercore("version", "build", "--name", "x", workspace=ws)
+    fercore_process("import", "fer2013", small_file, workspace=ws)
+    fercore_process("version", "build", "--name", "x", workspace=ws)
     with Store(Workspace(ws)):
         for args in (("audit",), ("sql", "SELECT 1"), ("import", "fer2013", small_file)):
-            refused(fercore(*args, workspace=ws), f"is held by process {os.getpid()}")
+            refused(fercore_process(*args, workspace=ws), f"is held by process {os.getpid()}")
         for args in (("version", "verify", "x-v1"), ("version", "list"), ("runs",)):
-            assert fercore(*args, workspace=ws).returncode == 0
+            assert fercore_process(*args, workspace=ws).returncode == 0
 
 
 def test_a_disk_that_fills_up_leaves_the_old_state(tmp_path: Path, small_file: Path) -> None:
     """A limit on file size stands in for the full disk where no small file system can be mounted."""
     ws = tmp_path / "ws"
-    fercore("import", "fer2013", small_file, workspace=ws)
+    fercore_process("import", "fer2013", small_file, workspace=ws)
     mount = tmp_path / "small"
     mount.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mount)], capture_output=True).returncode == 0
@@ -98,14 +82,14 @@ def test_a_disk_that_fills_up_leaves_the_old_state(tmp_path: Path, small_file: P
     try:
         if mounted:
             target = mount / "ws"
-            fercore("import", "fer2013", small_file, workspace=target)
-            refused(fercore("import", "fer2013", big, "--name", "big", workspace=target), "The disk is full")
+            fercore_process("import", "fer2013", small_file, workspace=target)
+            refused(fercore_process("import", "fer2013", big, "--name", "big", workspace=target), "The disk is full")
         else:
             target = ws
-            done = fercore("import", "fer2013", big, "--name", "big", workspace=target,
+            done = fercore_process("import", "fer2013", big, "--name", "big", workspace=target,
                            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)))
             assert done.returncode != 0
-        assert json.loads(fercore("sql", "SELECT count(*) AS n FROM samples", "--json", workspace=target).stdout) == [{"n": 70}]
+        assert json.loads(fercore_process("sql", "SELECT count(*) AS n FROM samples", "--json", workspace=target).stdout) == [{"n": 70}]
     finally:
         if mounted:
             subprocess.run(["umount", str(mount)], check=True)

@@ -1,32 +1,11 @@
 """Importing pictures and labels from the shell."""
 
-import io
 import json
-import os
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from subprocess import CompletedProcess
-from unittest import mock
 
 import numpy as np
-from helpers import fer_line, some_faces, write_fer, write_votes
+from helpers import fer_line, fercore, refused, some_faces, write_fer, write_votes
 from PIL import Image
-from test_cli import refused
-
-from fercore import cli
-
-
-def fercore(*args: object, workspace: Path) -> CompletedProcess[str]:
-    """The command in this process: a second of imports less. That the program itself starts is shown by test_cli."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with mock.patch.object(sys, "argv", ["fercore", *map(str, args)]), mock.patch.dict(os.environ, FERCORE_WORKSPACE=str(workspace)), redirect_stdout(
-            out), redirect_stderr(err):
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return CompletedProcess(args, code, out.getvalue(), err.getvalue())
 
 
 def pictures(root: Path) -> Path:

@@ -1,30 +1,14 @@
 """Recipes, builds and exports from the shell."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers import fer_line, some_faces, write_fer
+from helpers import fer_line, fercore, fercore_process, refused, some_faces, write_fer
 
 from fercore import versions
 from fercore.domain import Workspace
 from fercore.store import Store
-
-ROOT = Path(__file__).parents[2]
-
-
-def fercore(*args: object, workspace: Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", "from fercore.cli import main; main()", *map(str, args)], capture_output=True, text=True, timeout=120,
-                          check=False, env={**os.environ, "FERCORE_WORKSPACE": str(workspace), "PYTHONPATH": str(ROOT)}, **kwargs)
-
-
-def refused(done: subprocess.CompletedProcess[str], part: str) -> None:
-    lines = [line for line in done.stderr.splitlines() if "fercore: " in line]
-    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr and part in " ".join(lines), done
 
 
 @pytest.fixture
@@ -74,8 +58,8 @@ def test_an_export_goes_out_while_the_dashboard_is_open_and_comes_back(ws: Path,
     refused(fercore("version", "export", "fer7-v1", "--to", out, workspace=ws), "The export is there already")
     assert fercore("version", "export", "fer7-v1", "--to", out, "--force", workspace=ws).returncode == 0
     with Store(Workspace(ws), holder="the dashboard"):
-        refused(fercore("version", "export", "fer7-v1", "--to", tmp_path / "x", workspace=ws), "The workspace is needed")
-        loose = fercore("version", "export", "fer7-v1", "--to", tmp_path / "n", "--format", "npz", workspace=ws)
+        refused(fercore_process("version", "export", "fer7-v1", "--to", tmp_path / "x", workspace=ws), "The workspace is needed")
+        loose = fercore_process("version", "export", "fer7-v1", "--to", tmp_path / "n", "--format", "npz", workspace=ws)
         assert loose.returncode == 0 and "held by" in loose.stderr and "not recorded" in loose.stderr
     refused(fercore("import", "export", tmp_path / "n", workspace=tmp_path / "ws2"), "No such file")
     assert not (tmp_path / "ws2").exists()

@@ -1,17 +1,16 @@
 """Decision rules: each against a literal restatement, against the published counts, and against the view `decisions`."""
 
 import json
-import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ANNOTATOR, LEAD, REVIEWER, SHARED_DATA, fer_line, needs_real_data, some_faces, write_fer, write_votes
+from helpers import ANNOTATOR, LEAD, REVIEWER, SHARED_DATA, fer_line, fercore, needs_real_data, refused, some_faces, write_fer, write_votes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from uuid_utils import uuid7
@@ -259,20 +258,16 @@ def test_rules_and_agreement_from_the_shell(filled: Store) -> None:
         for face in FACES:
             vote(filled, person, face, "sad" if face < FACES[0] else "happy")
     filled.close()
+    run = partial(fercore, workspace=filled.workspace.root)
 
-    def fercore(*args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(Path(sys.executable).parent / "fercore"), *args], capture_output=True, text=True, timeout=120,
-                              env={**os.environ, "FERCORE_WORKSPACE": str(filled.workspace.root)})
-
-    found = json.loads(fercore("agreement", "--as", "rosa", "--json").stdout)
+    found = json.loads(run("agreement", "--as", "rosa", "--json").stdout)
     assert (found["votes"], found["faces"], found["alpha"]["note"]) == (12, 6, "n = 6 < 20") and found["pairs"][0]["first"] == "ann"
-    changed = json.loads(fercore("rules", "diff", "ferplus_majority@1", "argmax@1", "--json").stdout)["counts"]
+    changed = json.loads(run("rules", "diff", "ferplus_majority@1", "argmax@1", "--json").stdout)["counts"]
     assert changed["unknown"]["ambiguous"] == 1 and sum(sum(row.values()) for row in changed.values()) == 7
-    cell = json.loads(fercore("rules", "diff", "ferplus_majority@1", "argmax@1", "--cell", "unknown", "ambiguous", "--json").stdout)
+    cell = json.loads(run("rules", "diff", "ferplus_majority@1", "argmax@1", "--cell", "unknown", "ambiguous", "--json").stdout)
     assert [row["image_id"] for row in cell] == [FACES[1]]
-    refused = fercore("rules", "apply", "argmax@1", "--votes", "some")
-    assert refused.returncode == 2 and refused.stdout == "" and "Choose imported, annotators, both" in refused.stderr
-    assert "You may not read results" in fercore("agreement", "--as", "ann").stderr
+    refused(run("rules", "apply", "argmax@1", "--votes", "some"), "Choose imported, annotators, both")
+    assert "You may not read results" in run("agreement", "--as", "ann").stderr
 
 
 @needs_real_data

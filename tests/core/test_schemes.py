@@ -3,15 +3,14 @@
 import itertools
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ANNOTATOR, LEAD, REVIEWER, some_faces, write_votes
+from helpers import ANNOTATOR, LEAD, REVIEWER, fercore, some_faces, write_votes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uuid_utils import uuid7
@@ -29,7 +28,6 @@ from fercore.store import Store
 from fercore.store import people as people_table
 
 FACES = [image_id(f) for f in some_faces(70)]
-FERCORE = str(Path(sys.executable).parent / "fercore")
 
 
 def vote(store: Store, person: Any, face: str, value: str, field: str = "expression", *, practice: bool = False) -> None:
@@ -428,16 +426,12 @@ def test_a_practice_set_is_balanced_stable_and_new_after_each_round(filled: Stor
 # ---- command line ---------------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_lists_shows_and_maps(filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_lists_shows_and_maps(filled: Store, tmp_path: Path) -> None:
     people_table.add(filled, LEAD)
     made = book.create(filled, LEAD, "Mood", ["Happy", "Tired"])
     root = filled.workspace.root
     filled.close()
-    monkeypatch.setenv("FERCORE_WORKSPACE", str(root))
-
-    def run(*args: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([FERCORE, "schemes", *map(str, args)], capture_output=True, text=True, timeout=120)
-
+    run = partial(fercore, "schemes", workspace=root)
     listed = json.loads(run("--json").stdout)
     assert [s["scheme"] for s in listed] == [*SCHEMES, made.scheme_id]
     shown = json.loads(run("show", "mood", "--json").stdout)
@@ -457,5 +451,5 @@ def test_the_command_lists_shows_and_maps(filled: Store, tmp_path: Path, monkeyp
 
 
 def test_the_built_in_schemes_need_no_workspace(tmp_path: Path) -> None:
-    done = subprocess.run([FERCORE, "schemes", "--json", "--workspace", str(tmp_path / "none")], capture_output=True, text=True, timeout=120)
+    done = fercore("schemes", "--json", workspace=tmp_path / "none")
     assert [s["scheme"] for s in json.loads(done.stdout)] == list(SCHEMES) and not (tmp_path / "none").exists()

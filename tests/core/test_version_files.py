@@ -207,11 +207,12 @@ def test_before_recovery_a_version_without_a_row_in_the_database_is_not_listed(p
 
 
 @pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("form", ["npz", "parquet", "folder"])
-@pytest.mark.parametrize("step", [
-    "export.Path.mkdir = die", "export.shutil.copyfile = die; export.np.savez = die; export.Image.Image.save = die", "export._readme = die",
-    "exchange.record_export = die", "exchange.record_export = after(exchange.record_export)", "export.Path.rename = die; export._exchange = die",
-    "export.Path.rename = after(export.Path.rename); export._exchange = after(export._exchange)",
+@pytest.mark.parametrize(("step", "form"), [
+    ("export.shutil.copyfile = die", "parquet"), ("export.np.savez = die", "npz"), ("export.Image.Image.save = die", "folder"),
+    *((step, "parquet") for step in (
+        "export.Path.mkdir = die", "export._readme = die", "exchange.record_export = die", "exchange.record_export = after(exchange.record_export)",
+        "export.Path.rename = die; export._exchange = die",
+        "export.Path.rename = after(export.Path.rename); export._exchange = after(export._exchange)")),
 ])
 def test_an_export_killed_at_any_step_leaves_the_old_or_the_new_folder(place: Path, tmp_path: Path, step: str, form: str, old: bool) -> None:
     to = tmp_path / "out" / "e"
