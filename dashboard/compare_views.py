@@ -45,7 +45,8 @@ def table(found: evaluation.Comparison) -> None:
     n = sum(p.p_holm < evaluation.LEVEL for p in pairs)
     st.markdown(f"**{n} of {len(pairs)} pair{'s' * (len(pairs) != 1)} differ{'s' * (n == 1)} at 5 % after Holm.**"
                 + ("" if n else " What differs here is within noise."))
-    st.caption("Differences in points with paired 95 % intervals (Newcombe; bootstrap by duplicate group). McNemar mid-p asks whether these trained "
+    st.caption("Differences in points with paired 95 % intervals (accuracy: Newcombe, and bootstrap by duplicate group; macro F1: recovered from "
+               "the classes). McNemar mid-p asks whether these trained "
                "models differ on new faces. Over folds: the corrected t-test of Nadeau and Bengio, whether the ways of training differ; it needs the "
                "same folds, and its p is not adjusted for the number of pairs.")
 

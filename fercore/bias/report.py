@@ -11,7 +11,7 @@ import pandas as pd
 from fercore.bias.slices import CROSS, SAVED, SCHEMES, SINGLE, Slice, slices
 from fercore.evaluation.calibration import calibration_error
 from fercore.evaluation.estimate import Estimate, Floats, codes, difference, masked, proportion, to_json
-from fercore.evaluation.metrics import DRAWS, bootstrapped, resample, scores
+from fercore.evaluation.metrics import DRAWS, bootstrapped, over_classes, per_class, resample, scores
 from fercore.evaluation.read import require_unseen
 
 MINIMUM = 20
@@ -105,7 +105,8 @@ def bias_table(frame: pd.DataFrame, classes: Sequence[str], by: Sequence[str] = 
                minimum: int = MINIMUM) -> BiasTable:
     """Accuracy and macro P, R, F1 of each group, of each attribute on average, and overall (see `averages`).
 
-    A group's accuracy has a Wilson interval; all else is bootstrapped by duplicate group, jointly over the groups. Groups with
+    A group's accuracy has a Wilson interval, an average of accuracies a bootstrap by duplicate group, jointly over the groups, and macro figures
+    run over the classes that have faces in the group (see `metrics.over_classes`). Groups with
     fewer than `minimum` faces are masked and enter no average. n of an average counts each face once.
 
     Raises:
@@ -120,12 +121,15 @@ def table_of(found: Grouped) -> BiasTable:
     frame, groups, shown, minimum = found.frame, found.groups, found.shown, found.minimum
     place = {id(s): i for i, s in enumerate(shown)}
     point, spread = scores(found.counts), scores(found.drawn)
+    reports = [per_class(frame[s.mask], found.classes) for s in shown]
 
     def estimate(attribute: str, metric: str, at: list[int], n: int) -> Estimate:
         if not at:
             return Estimate(None, None, None, n, f"no group with n >= {minimum}")
         if metric != "accuracy" and "label" in attribute.split(CROSS):
             return Estimate(None, None, None, n, "one class")  # a mean over classes says nothing here
+        if metric != "accuracy":
+            return over_classes([reports[i] for i in at], found.drawn[:, at], metric, n)
         units = frame.loc[np.any([shown[i].mask for i in at], axis=0), "duplicate_group"].nunique()
         return bootstrapped(float(point[metric][at].mean()), spread[metric][:, at].mean(axis=1), n, units)
 

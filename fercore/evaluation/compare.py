@@ -9,7 +9,7 @@ import pandas as pd
 
 from fercore.errors import BadInput, FerError
 from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, codes, paired_difference
-from fercore.evaluation.metrics import accuracy, bootstrapped, confusion, resample, scores
+from fercore.evaluation.metrics import DRAWS, accuracy, bootstrapped, confusion, over_classes, per_class, resample, scores
 from fercore.evaluation.read import classes_of, require_unseen
 from fercore.training.folds import INNER_PARTS
 
@@ -23,7 +23,7 @@ class Pair:
     Attributes:
         gained, lost: faces that only the second, or only the first, gets right.
         difference: of accuracy, Newcombe's paired interval. bootstrap: of the same, by paired bootstrap.
-        macro_f1: its difference, by paired bootstrap.
+        macro_f1: its difference (see `bootstrap`).
         p_value: McNemar mid-p (see `mcnemar`). p_holm: the same after Holm over all pairs compared.
         corrected_t: difference of the mean over folds, with interval and p, when both have the same folds (see `corrected_t`), else a note.
         p_folds: its p-value, or None.
@@ -129,25 +129,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
 
 
-def bootstrap(frames: Sequence[pd.DataFrame], classes: Sequence[str]) -> list[dict[str, Estimate]]:
+def bootstrap(frames: Sequence[pd.DataFrame], classes: Sequence[str], draws: int = DRAWS) -> list[dict[str, Estimate]]:
     """Differences second - first of `accuracy` and `macro_f1` of every pair of these runs, in the order of `combinations`.
 
     The frames hold the same faces in the same order: whole duplicate groups are drawn, jointly for all runs, so the work grows with
-    the runs and not with their pairs. Where no draw differs there is nothing to draw from: Newcombe's interval of the accuracies
-    stands in for a difference equal to theirs, and another has none.
+    the runs and not with their pairs. Accuracy: percentiles of the draws, or Newcombe's interval where none differs. Macro F1: the
+    limits of both runs' classes, with their correlation in the draws (see `metrics.over_classes`).
     """
     n, k = len(frames[0]), len(frames)
     rows = pd.concat([frame[["label", "predicted", "duplicate_group"]] for frame in frames], ignore_index=True)
-    counts, draws = resample(rows, classes, np.arange(k * n) // n == np.arange(k)[:, None])
-    point, spread = scores(counts), scores(draws)
-    found = []
+    counts, drawn = resample(rows, classes, np.arange(k * n) // n == np.arange(k)[:, None], draws)
+    point, spread, reports, found = scores(counts)["accuracy"], scores(drawn)["accuracy"], [per_class(f, classes) for f in frames], []
     for i, j in combinations(range(k), 2):
-        stand_in, pair = paired_difference(*_hits(frames[i], frames[j]), codes(frames[i]["duplicate_group"])), {}
-        for name in ("accuracy", "macro_f1"):
-            value, change = float(point[name][j] - point[name][i]), spread[name][:, j] - spread[name][:, i]
-            pair[name] = (bootstrapped(value, change, n) if np.ptp(change) else stand_in if np.isclose(value, stand_in.value or 0)
-                          else Estimate(None, None, None, n, "no draw differs"))
-        found.append(pair)
+        change = spread[:, j] - spread[:, i]
+        found.append({"accuracy": bootstrapped(float(point[j] - point[i]), change, n) if np.ptp(change)
+                      else paired_difference(*_hits(frames[i], frames[j]), codes(frames[i]["duplicate_group"])),
+                      "macro_f1": over_classes([reports[i], reports[j]], drawn[:, [i, j]], "macro_f1", n, (-1, 1))})
     return found
 
 

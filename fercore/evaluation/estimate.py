@@ -6,7 +6,7 @@ narrow. Every interval here shrinks n by the measured design effect; with no dup
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -21,7 +21,8 @@ Masks = npt.NDArray[np.bool_]
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A value, its 95 % interval and the number of rows n behind it; all None with a `note` when nothing may be shown."""
+    """A value, its 95 % interval and the number of rows n behind it; all None with a `note` when nothing may be shown. Beside a value, the note
+    says what it leaves out."""
 
     value: float | None
     low: float | None
@@ -45,7 +46,7 @@ class Estimate:
         if self.value is None or self.low is None or self.high is None:
             return self.note or f"n = {self.n:,}"
         value, low, high = (format(factor * x, spec) for x in (self.value, self.low, self.high))
-        return f"{value}{unit} [{low}, {high}], n = {self.n:,}"
+        return f"{value}{unit} [{low}, {high}], n = {self.n:,}" + (self.note and f", {self.note}")
 
 
 def masked(n: int, minimum: int) -> Estimate:
@@ -112,6 +113,23 @@ def average(values: Floats, group: Ints) -> Estimate:
         return masked(n, 2)
     mean, half = float(values.mean()), 1.959964 * float(values.std()) * (design_effect(values, group) / n) ** 0.5
     return Estimate(mean, max(0.0, mean - half), mean + half, n)
+
+
+def combined(parts: Sequence[Estimate], weights: Floats, draws: Floats) -> Estimate:
+    """The sum of weights [parts] x figures, its limits recovered from theirs (MOVER; Zou & Donner 2008, Stat. Med. 27:1693): the distances to
+    them add up like standard deviations, with the correlation of the figures in `draws` [draws, parts]; n is 0.
+
+    What a bootstrap of the sum itself cannot say, how uncertain a figure of few faces is, the limits of the parts do.
+    """
+    values, lows, highs = np.array([(part.value, part.low, part.high) for part in parts], dtype=float).T
+    spread = draws - draws.mean(axis=0)
+    size = np.sqrt((spread**2).sum(axis=0))
+    spread = np.divide(spread, size, out=np.zeros_like(spread), where=size > 0)
+    correlation = spread.T @ spread
+    np.fill_diagonal(correlation, 1.0)
+    down, up = weights * np.where(weights > 0, values - lows, highs - values), weights * np.where(weights > 0, highs - values, values - lows)
+    value = float(weights @ values)
+    return Estimate(value, value - float(np.sqrt(max(0.0, down @ correlation @ down))), value + float(np.sqrt(max(0.0, up @ correlation @ up))), 0)
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:

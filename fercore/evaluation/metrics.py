@@ -5,7 +5,7 @@ is the false negative of another, so all three equal accuracy.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,25 @@ import pandas as pd
 
 from fercore.errors import BadInput
 from fercore.evaluation.calibration import calibration
-from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, average, codes, proportion, wilson
+from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, average, codes, combined, proportion, wilson
 
 DRAWS = 1000
 _AT_ONCE = 100  # draws: the kinds of group are as many as the faces where many runs are drawn jointly
 MEANS = ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "weighted_precision", "weighted_f1")
 # Each of these is the same number as accuracy: see above; weighted recall, as its weights are the divisors of the recalls.
+BY_CLASS = {"balanced_accuracy": "recall", "macro_precision": "precision", "macro_recall": "recall", "macro_f1": "f1"}
 SAME_AS_ACCURACY = ("micro_precision", "micro_recall", "micro_f1", "weighted_recall")
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """One row of the classification report; `support` faces are labelled `class_id`."""
+
+    class_id: str
+    support: int
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
 
 
 def accuracy(frame: pd.DataFrame) -> Estimate:
@@ -44,12 +56,31 @@ def log_loss(frame: pd.DataFrame, classes: Sequence[str]) -> Estimate:
 
 
 def macro(frame: pd.DataFrame, classes: Sequence[str], draws: int = DRAWS) -> dict[str, Estimate]:
-    """The figures of MEANS, with bootstrap intervals (see `resample`)."""
+    """The figures of MEANS: intervals of weighted ones by bootstrap (see `resample`), of macro ones see `over_classes`."""
     if not len(frame):
         return {name: Estimate(None, None, None, 0) for name in MEANS}
     counts, drawn = resample(frame, classes, np.ones((1, len(frame)), dtype=bool), draws)
-    point, spread = scores(counts), scores(drawn)
-    return {name: bootstrapped(float(point[name][0]), spread[name][:, 0], len(frame), frame["duplicate_group"].nunique()) for name in MEANS}
+    point, spread, report, n = scores(counts), scores(drawn), per_class(frame, classes), len(frame)
+    return {name: over_classes([report], drawn, name, n) if name in BY_CLASS
+            else bootstrapped(float(point[name][0]), spread[name][:, 0], n, frame["duplicate_group"].nunique()) for name in MEANS}
+
+
+def over_classes(reports: Sequence[Sequence[ClassReport]], drawn: Floats, name: str, n: int, weights: Sequence[float] = ()) -> Estimate:
+    """A macro figure of one or more sets of faces: the mean over the classes that have faces in a set, and over the sets the sum by `weights`
+    (default: their mean). `drawn`: [draws, sets, true, predicted]; its limits: see `combined`.
+
+    Precision of a class that is never predicted is 0, and may be anything. A note says how many classes have faces where that is not all.
+    """
+    figures, parts, shares, draws = by_class(drawn)[BY_CLASS[name]], list[Estimate](), list[float](), []
+    for i, report in enumerate(reports):
+        has = [place for place, row in enumerate(report) if row.support]
+        cells = [getattr(report[place], BY_CLASS[name]) for place in has]
+        parts += [Estimate(0.0, 0.0, 1.0, 0) if cell.value is None else cell for cell in cells]
+        shares += [(weights[i] if weights else 1 / len(reports)) / len(has)] * len(has)
+        draws.append(figures[:, i, has])
+    least = min(sum(row.support > 0 for row in report) for report in reports)
+    note = "" if least == len(reports[0]) else f"over {least} of {len(reports[0])} classes" + " or more" * (len(reports) > 1)
+    return replace(combined(parts, np.array(shares), np.concatenate(draws, axis=1)), n=n, note=note)
 
 
 def summary(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
@@ -58,17 +89,6 @@ def summary(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
     return {"accuracy": share, **macro(frame, classes), **dict.fromkeys(SAME_AS_ACCURACY, share),
             "top_2_accuracy": top_k_accuracy(frame, classes), "top_3_accuracy": top_k_accuracy(frame, classes, 3),
             "log_loss": log_loss(frame, classes), "ece": calibration(frame).ece}
-
-
-@dataclass(frozen=True)
-class ClassReport:
-    """One row of the classification report; `support` faces are labelled `class_id`."""
-
-    class_id: str
-    support: int
-    precision: Estimate
-    recall: Estimate
-    f1: Estimate
 
 
 def per_class(frame: pd.DataFrame, classes: Sequence[str]) -> list[ClassReport]:
@@ -81,7 +101,7 @@ def per_class(frame: pd.DataFrame, classes: Sequence[str]) -> list[ClassReport]:
     group = codes(frame["duplicate_group"])
 
     def share(mask: Masks) -> Estimate:
-        return proportion((true == predicted)[mask], np.unique(group[mask], return_inverse=True)[1])
+        return proportion((true == predicted)[mask], np.asarray(pd.factorize(group[mask])[0], dtype=np.int64))
 
     def f1(jaccard: Estimate) -> Estimate:
         value, low, high = (None if x is None else 2 * x / (1 + x) for x in (jaccard.value, jaccard.low, jaccard.high))
@@ -113,17 +133,21 @@ def normalise(counts: pd.DataFrame, by: str = "row") -> pd.DataFrame:
 def scores(counts: npt.NDArray[Any]) -> dict[str, Floats]:
     """Accuracy, balanced accuracy, and macro and weighted P, R, F1 of confusion counts [..., true, predicted], each [...].
 
-    Weighted means weigh classes by their faces; weighted recall is accuracy and left out. Macro means run over the classes that occur
-    as label or prediction and take 0 / 0 as 0, as scikit-learn does by default and the reproduced systems therefore did; balanced
-    accuracy is the mean recall over classes that have faces.
+    Weighted means weigh classes by their faces; weighted recall is accuracy and left out. Macro means run over the classes that have
+    faces, so that a class that a group lacks is no zero in its mean, and take the precision of what is never predicted as 0. Where
+    every class has faces, that is scikit-learn's default and so what the reproduced systems did. Macro recall is balanced accuracy.
     """
+    true, parts = counts.sum(axis=-1), by_class(counts)
+    has, n = (true > 0).sum(axis=-1), true.sum(axis=-1)
+    return ({"accuracy": _ratio(counts.trace(axis1=-2, axis2=-1), n)}
+            | {name: _ratio(np.where(true > 0, parts[part], 0).sum(axis=-1), has) for name, part in BY_CLASS.items()}
+            | {f"weighted_{part}": _ratio((true * parts[part]).sum(axis=-1), n) for part in ("precision", "f1")})
+
+
+def by_class(counts: npt.NDArray[Any]) -> dict[str, Floats]:
+    """Recall, precision and F1 of each class, [..., classes], of confusion counts [..., true, predicted]; 0 / 0 is 0."""
     hit, true, predicted = counts.diagonal(axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
-    occurs, recall, n = (true + predicted > 0).sum(axis=-1), _ratio(hit, true).sum(axis=-1), true.sum(axis=-1)
-    precision, f1 = _ratio(hit, predicted), _ratio(2 * hit, true + predicted)
-    return {"accuracy": _ratio(hit.sum(axis=-1), n), "balanced_accuracy": _ratio(recall, (true > 0).sum(axis=-1)),
-            "macro_precision": _ratio(precision.sum(axis=-1), occurs), "macro_recall": _ratio(recall, occurs),
-            "macro_f1": _ratio(f1.sum(axis=-1), occurs),
-            "weighted_precision": _ratio((true * precision).sum(axis=-1), n), "weighted_f1": _ratio((true * f1).sum(axis=-1), n)}
+    return {"recall": _ratio(hit, true), "precision": _ratio(hit, predicted), "f1": _ratio(2 * hit, true + predicted)}
 
 
 def resample(frame: pd.DataFrame, classes: Sequence[str], masks: Masks, draws: int = DRAWS) -> tuple[Floats, Floats]:
