@@ -103,11 +103,12 @@ def metrics(found: dict[str, Estimate]) -> None:
         value = found[key]
         plain = value.number() if key in ("log_loss", "ece") else value.percent()
         shown, _, rest = plain.partition(" [")
-        rows.append({"metric": label, "value": shown if rest else "–", "95 % interval": f"[{rest.partition(']')[0]}]" + (value.note and f", {value.note}") if rest else plain,
-                     "faces": value.n})
+        rows.append({"metric": label, "value": shown if rest else "–", "95 % interval": f"[{rest.partition(']')[0]}]" if rest else plain,
+                     "faces": value.n, "note": value.note if rest else ""})
     st.dataframe(pd.DataFrame(rows), hide_index=True, height="content", column_config={"faces": st.column_config.NumberColumn(format="localized")})
     st.caption("Accuracies: Wilson intervals; macro means: recovered from those of their classes (MOVER); weighted means and calibration error: "
-               "bootstrap; log loss: normal. All by duplicate group: copies of a face do not count as more faces. With one label and one prediction a face, micro figures and weighted recall are "
+               "bootstrap; log loss: normal. All by duplicate group: copies of a face do not count as more "
+               "faces. With one label and one prediction a face, micro figures and weighted recall are "
                "accuracy; balanced accuracy is the mean recall of the classes that have faces.")
 
 

@@ -40,10 +40,10 @@ LIMITS = (
 METHOD = (
     "Accuracy of a group: Wilson interval on effective rows; duplicate groups count by their measured design effect (Kish).",
     "Macro precision, recall and F1: means over the classes that have faces in the group; limits recovered from the Wilson limits of the classes "
-    "(MOVER, Zou & Donner 2008), with their correlation in 1,000 bootstrap draws. Averages of accuracies and rates: percentiles of those draws, of duplicate "
-    "groups, joint over groups.",
-    "Largest differences (parity, odds): percentiles of the draws, starting lower by as much as the draws are higher than the value, and at 0 where groups with the "
-    "rates of all faces together would show as much.",
+    "(MOVER, Zou & Donner 2008), with their correlation in 1,000 bootstrap draws. Averages of accuracies and rates: percentiles of those draws, "
+    "of duplicate groups, joint over groups.",
+    "Largest differences (parity, odds): percentiles of the draws, starting lower by as much as the draws are higher than the value, and at 0 where "
+    "groups with the rates of all faces together would show as much.",
     "Expected calibration error (ECE): 15 equally wide bins of confidence. It is too high by chance in small groups.",
     "Difference of two groups: Newcombe's interval. The largest gap of an attribute takes the Bonferroni level of all its pairs, as it was picked "
     "for its size.",
