@@ -358,17 +358,21 @@ def _studied(store: Store, name: str, states: tuple[tuple[str, str], ...]) -> ev
 
 @reader(entries=8)
 def _noise(store: Store, name: str, finished: tuple[str, ...]) -> evaluation.Noise:
-    return evaluation.noise(store.workspace, evaluation.study(store.workspace, name))
+    return evaluation.noise(store.workspace, _studied(name, _states(_runs_of(name))))
 
 
 def _runs_of(study: str) -> list[Run]:
     return [r for r in jobs.list_runs(workspace()) if r.config and r.config.study == study]
 
 
+def _states(runs_of: list[Run]) -> tuple[tuple[str, str], ...]:
+    return tuple((r.run_id, f"{r.status.state} {r.status.progress.epoch}") for r in runs_of)
+
+
 def studied(name: str) -> tuple[evaluation.Study, evaluation.Noise]:
     """A study as its runs stand now, and which of its differences are more than noise."""
     runs_of = _runs_of(name)
-    return (_studied(name, tuple((r.run_id, f"{r.status.state} {r.status.progress.epoch}") for r in runs_of)),
+    return (_studied(name, _states(runs_of)),
             _noise(name, tuple(r.run_id for r in runs_of if r.status.state == "finished")))
 
 

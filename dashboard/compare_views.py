@@ -6,7 +6,7 @@ from string import ascii_uppercase
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache, charts
+from dashboard import cache, charts, downloads
 from dashboard.components.confusion import confusion_matrix
 from dashboard.result_views import some
 from fercore import evaluation
@@ -37,11 +37,13 @@ def table(found: evaluation.Comparison) -> None:
     short, pairs = letters(found.accuracy), found.pairs
     st.dataframe(pd.DataFrame([{"": short[run], "run": run, "accuracy": value.percent(), "left out": f"{found.left_out[run]:,}"}
                                for run, value in found.accuracy.items()]), hide_index=True)
+    downloads.csv("compared-runs", [{"run": run, "left_out": found.left_out[run], "accuracy": value} for run, value in found.accuracy.items()])
     st.dataframe(pd.DataFrame([{"pair": f"{short[p.second]} − {short[p.first]}", "accuracy": points(p.difference), "bootstrap": points(p.bootstrap),
                                 "macro F1": points(p.macro_f1), "gained / lost": f"{p.gained:,} / {p.lost:,}", "McNemar p": p_text(p.p_value),
                                 "after Holm": p_text(p.p_holm),
                                 "over folds": points(p.corrected_t) + ("" if p.p_folds is None else f", p {p_text(p.p_folds)}")}
                                for p in pairs]), hide_index=True)
+    downloads.csv("compared-pairs", pairs)
     n = sum(p.p_holm < evaluation.LEVEL for p in pairs)
     st.markdown(f"**{n} of {len(pairs)} pair{'s' * (len(pairs) != 1)} differ{'s' * (n == 1)} at 5 % after Holm.**"
                 + ("" if n else " What differs here is within noise."))
@@ -68,6 +70,10 @@ def labels_and_models(run_ids: tuple[str, str], own: tuple[str, str], on: str | 
     st.dataframe(pd.DataFrame([{"model": run, **{f"labels of {v}": effect.cells[m, i].percent() for i, v in enumerate(versions)},
                                 "by the labels alone": points(effect.by_labels[m]), "p": p_text(effect.p_labels[m])}
                                for m, run in enumerate(run_ids)]), hide_index=True)
+    whole = [{"model": run_ids[m], "labels": versions[v], **vars(cell)} for (m, v), cell in effect.cells.items()]
+    by_labels = [{"model": run, "labels": "second - first", **vars(effect.by_labels[m]), "p": effect.p_labels[m]} for m, run in enumerate(run_ids)]
+    by_model = [{"model": "second - first", "labels": v, **vars(effect.by_model[i]), "p": effect.p_model[i]} for i, v in enumerate(versions)]
+    downloads.csv("labels-and-models", [*whole, *by_labels, *by_model])
     st.markdown("By the model alone: " + "; ".join(f"on labels of {v} **{points(effect.by_model[i])}**, p {p_text(effect.p_model[i])}"
                                                    for i, v in enumerate(versions)))
     st.caption(f"{effect.n:,} faces that both runs predict and both versions label; {effect.relabelled:,} have another label in the second. What "
@@ -85,11 +91,14 @@ def cells(person: Person, pair: evaluation.Pair, first: pd.DataFrame, second: pd
                                       texts=change.map(lambda n: f"{n:+,}" if n else "0"))
             st.caption(f"Faces in each cell: {pair.second} minus {pair.first}, n = {pair.n:,}. Colour and n: faces that only one of them puts there. "
                        "Click a cell to open them.")
+            downloads.csv(f"difference-{pair.first}-{pair.second}", pd.DataFrame({"change": change.stack(), "moved": moved.stack()}).reset_index())
         else:
-            opened = confusion_matrix(evaluation.disagreement(first, second), None, key=f"disagreement-{pair.first}-{pair.second}",
-                                      axes=("first", "second"))
+            apart = evaluation.disagreement(first, second)
+            opened = confusion_matrix(apart, None, key=f"disagreement-{pair.first}-{pair.second}", axes=("first", "second"))
             st.caption(f"What {pair.first} (rows) and {pair.second} (columns) predict, n = {pair.n:,}. Off the diagonal they disagree. Click a cell "
                        "to open its faces.")
+            downloads.csv(f"disagreements-{pair.first}-{pair.second}",
+                          apart.rename_axis(index="first", columns="second").stack().reset_index(name="faces"))
         if opened:
             st.query_params.update({"a": opened[0], "b": opened[1]})
     with right:

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard import cache, charts, faces, tasks
+from dashboard import cache, charts, downloads, faces, tasks
 from dashboard.components.confusion import confusion_matrix
 from fercore import evaluation
 from fercore.domain import Permission, Person
@@ -65,7 +65,7 @@ def ceiling(found: evaluation.Ceiling | None) -> None:
                f"alone fits {found.rater.percent()} of the labels. People on FER-2013: {human:.0f} ± {spread:.0f} % (Goodfellow et al. 2013).")
 
 
-def confusion(person: Person, key: str, frame: pd.DataFrame, counts: pd.DataFrame) -> None:
+def confusion(person: Person, name: str, frame: pd.DataFrame, counts: pd.DataFrame) -> None:
     """The matrix, and the faces of the cell that the URL names."""
     classes = list(counts.index)
     left, right = st.columns([5, 3], gap="medium")
@@ -73,10 +73,11 @@ def confusion(person: Person, key: str, frame: pd.DataFrame, counts: pd.DataFram
         unit = st.segmented_control("Cells show", ["counts", "% of true class", "% of predicted class"], default="counts", required=True, key="unit",
                                     bind="query-params", label_visibility="collapsed")
         shares = None if unit == "counts" else evaluation.normalise(counts, "row" if unit == "% of true class" else "column")
-        opened = confusion_matrix(counts, shares, key=f"confusion-{key}")
+        opened = confusion_matrix(counts, shares, key=f"confusion-{name}")
         if opened:
             st.query_params.update({"true": opened[0], "predicted": opened[1]})  # at once: one step back in the browser
         st.caption(f"n = {len(frame):,} faces. Colour is the share of the true class. Click a cell to open its faces.")
+        downloads.csv(f"confusion-{name}", counts.rename_axis("label").reset_index())
     with right:
         true, predicted = st.query_params.get("true"), st.query_params.get("predicted")
         if true in classes and predicted in classes:
@@ -96,7 +97,7 @@ def some(person: Person, hits: pd.DataFrame, key: str, second: bool = False) -> 
                second=dict(zip(shown["sample_id"], shown["predicted"], strict=True)) if second else None, predicted=shown)
 
 
-def metrics(found: dict[str, Estimate]) -> None:
+def metrics(name: str, found: dict[str, Estimate]) -> None:
     """Every metric of the run, with interval and n."""
     rows = []
     for key, label in _METRICS.items():
@@ -110,13 +111,15 @@ def metrics(found: dict[str, Estimate]) -> None:
                "bootstrap; log loss: normal. All by duplicate group: copies of a face do not count as more "
                "faces. With one label and one prediction a face, micro figures and weighted recall are "
                "accuracy; balanced accuracy is the mean recall of the classes that have faces.")
+    downloads.csv(f"metrics-{name}", [{"metric": key, **vars(value)} for key, value in found.items()])
 
 
-def classes(report: list[evaluation.ClassReport]) -> None:
+def classes(name: str, report: list[evaluation.ClassReport]) -> None:
     """Precision, recall and F1 of each class."""
     table = pd.DataFrame([{"class": charts.name_of(r.class_id), "faces": r.support, "precision": r.precision.percent(), "recall": r.recall.percent(),
                            "F1": r.f1.percent()} for r in report])
     st.dataframe(table, hide_index=True)
+    downloads.csv(f"classes-{name}", report)
     shown = [r for r in report if r.recall.value is not None]
     if absent := [charts.name_of(r.class_id) for r in report if r.recall.value is None]:
         st.caption(f"No face here is labelled {', '.join(absent)}: there is no recall to show.")
@@ -124,15 +127,16 @@ def classes(report: list[evaluation.ClassReport]) -> None:
                                 [charts.colour_of(r.class_id) for r in shown], "recall, 95 % interval"), "recall", height=320)
 
 
-def calibration(found: evaluation.Calibration) -> None:
+def calibration(name: str, found: evaluation.Calibration) -> None:
     """Reliability diagram and calibration error."""
     charts.draw(charts.reliability(found.bins), "reliability", height=360)
     floor = "" if found.floor is None else f" A perfectly calibrated run would show about {found.floor:.3f} on so many faces."
     st.caption(f"Expected calibration error {found.ece.number()}, over {len(found.bins)} equally wide bins of the probability of the predicted "
                f"class.{floor} Points below the dotted line: more sure than right.")
+    downloads.csv(f"calibration-{name}", found.bins)
 
 
-def folds(frame: pd.DataFrame, is_kfold: bool) -> None:
+def folds(name: str, frame: pd.DataFrame, is_kfold: bool) -> None:
     """The k-fold table in the systems' form, and the published ones beside it."""
     ours = None
     if not is_kfold:
@@ -148,6 +152,7 @@ def folds(frame: pd.DataFrame, is_kfold: bool) -> None:
         st.dataframe(pd.DataFrame(shown), hide_index=True, height="content")
         st.caption(f"Percent. All folds together: accuracy {evaluation.pooled_accuracy(frame).percent()}. Micro precision, recall and F1 "
                    "equal accuracy. The standard deviation is over folds; folds share training faces, so it is no standard error.")
+        downloads.csv(f"folds-{name}", ours)
     st.markdown("**Published k-fold tables, for reference**")
     beside = evaluation.beside_published(ours)
     st.dataframe(beside.drop(columns="differs").assign(**{c: _percent(beside[c]) for c in ("accuracy", "sd", "macro_precision", "macro_recall",
@@ -155,9 +160,10 @@ def folds(frame: pd.DataFrame, is_kfold: bool) -> None:
                  .rename(columns=lambda c: "sd over folds" if c == "sd" else c.replace("_", " ")), hide_index=True)
     st.caption("Percent, the means of the printed folds. None prints an interval, and none is comparable face by face. They differ from ours: "
                + "; ".join(f"{table[:2]}: {differs}" for table, differs in zip(beside["table"], beside["differs"], strict=True) if differs) + ".")
-    for name in ("s0_kfold_before", "s0_kfold_after", "s1_kfold_macro"):
-        with st.expander(evaluation.TABLES[name].title):
-            _printed(name)
+    downloads.csv(f"folds-beside-published-{name}", beside)
+    for table in ("s0_kfold_before", "s0_kfold_after", "s1_kfold_macro"):
+        with st.expander(evaluation.TABLES[table].title):
+            _printed(table)
 
 
 def curves(run: Run) -> None:
@@ -171,6 +177,7 @@ def curves(run: Run) -> None:
             charts.draw(charts.curves(epochs, quantity, quantity), quantity, height=320)
     st.caption("Training values are measured while training, with dropout on. The kept state is the best by "
                + ("validation accuracy." if run.config and run.config.monitor == "val_accuracy" else "validation loss."))
+    downloads.csv(f"curves-{run.run_id}", epochs)
 
 
 def published(run: Run, found: dict[str, Estimate]) -> None:
@@ -185,20 +192,23 @@ def published(run: Run, found: dict[str, Estimate]) -> None:
 
 def _printed(name: str, ours: dict[str, Estimate] | None = None) -> None:
     """A published table under the figures of this run, its protocol, and what in it does not fit together."""
-    table, wrong, source = evaluation.printed(name), evaluation.inconsistencies(name), evaluation.TABLES[name]
-    if name == "s2_related_work":
-        table = evaluation.benchmark()
-        table = table.assign(interval=[f"[{low:.1f}, {high:.1f}]" if pd.notna(low) else "n not known" for low, high in
-                                       zip(table["low"], table["high"], strict=True)]).drop(columns=["low", "high"])
-        table = table.assign(n=table["n"].map(lambda n: f"{n:,}" if pd.notna(n) else "not known")).astype(str)
+    wrong, source, with_interval = evaluation.inconsistencies(name), evaluation.TABLES[name], name == "s2_related_work"
+    table = evaluation.benchmark() if with_interval else evaluation.printed(name)
     if ours and {"accuracy", "top1"} & set(table.columns):
         row = {source.key: "this run"} | {c: _as_printed(ours[_SAME.get(c, c)], source.share, c) for c in table.columns if _SAME.get(c, c) in ours}
-        if name == "s2_related_work":
-            low, high = (f"{100 * x:.1f}" if x is not None else "" for x in (ours["accuracy"].low, ours["accuracy"].high))
-            row |= {"interval": f"[{low}, {high}]", "n": f"{ours['accuracy'].n:,}"}
-        table = pd.concat([pd.DataFrame([row]), table]).fillna("")[table.columns]
-    st.dataframe(table.rename(columns=lambda c: {"interval": "95 % interval (ours)", "n": "test faces"}.get(c, c.replace("_", " "))), hide_index=True,
+        if with_interval:
+            row |= {part: 100 * limit for part in ("low", "high") if (limit := getattr(ours["accuracy"], part)) is not None}
+            row |= {"n": ours["accuracy"].n}
+        table = pd.concat([pd.DataFrame([row]), table])[table.columns].convert_dtypes()
+    shown = table
+    if with_interval:
+        limits = [f"[{low:.1f}, {high:.1f}]" if pd.notna(low) else "n not known" for low, high in zip(table["low"], table["high"], strict=True)]
+        told = table["n"].map(lambda n: f"{n:,}" if pd.notna(n) else "not known")
+        shown = table.drop(columns=["low", "high"]).assign(n=told, interval=limits)
+    shown = shown.astype(object).fillna("").astype(str)
+    st.dataframe(shown.rename(columns=lambda c: {"interval": "95 % interval (ours)", "n": "test faces"}.get(c, c.replace("_", " "))), hide_index=True,
                  height="content")
+    downloads.csv(f"published-{name}", table)
     st.caption(f"As printed, in {'shares' if source.share else 'percent'}. Differs from ours: {source.differs}.")
     if wrong:
         st.warning("**Does not fit together in the source:** " + "; ".join(wrong) + ".", icon=":material/rule:")

@@ -36,6 +36,7 @@ from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
 from fercore.domain import Person, Role, Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotAllowed, WorkspaceError
+from fercore.evaluation import gallery as looks
 from fercore.evaluation import ledger as book
 from fercore.evaluation import suspects as suspicion
 from fercore.evaluation.record import record_finished
@@ -48,7 +49,7 @@ from fercore.store import versions as version_table
 from fercore.training.config import SETTINGS, run_config
 from fercore.training.presets import PRESETS, settings_of
 from fercore.training.queue import in_order
-from fercore.training.rundir import Run, read_config
+from fercore.training.rundir import Run, read_config, read_metrics
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 importing = typer.Typer(no_args_is_help=True, help="Bring faces, votes and tags in.")
@@ -922,14 +923,14 @@ def study(name: Annotated[str | None, typer.Argument(help="Without one, the name
         return
     found = evaluation.study(place, name)
     if as_json:
-        show({**vars(found), "noise": evaluation.noise(place, found)}, True)
+        show({**vars(found), "plots": evaluation.plots(found), "noise": evaluation.noise(place, found)}, True)
         return
     told = lambda e: e.percent() if e else "-"  # noqa: E731
     show(found.rows.drop(columns="effective").assign(**{c: found.rows[c].map(told) for c in ("accuracy", "macro_f1")}), False)
     print("\nover seeds")
     show(found.cells.drop(columns="mean").round(4).assign(accuracy=found.cells["accuracy"].map(told)), False)
     chance = evaluation.noise(place, found)
-    print(f"\n{chance.sentence()}")
+    print("\n" + " ".join(filter(None, (found.caution(), chance.sentence()))))
     show(pd.DataFrame(chance.different, columns=["run", "against", "difference", "p after Holm"]).round(4).head(20), False)
     if chance.binomial_sd is not None:
         print(f"binomial sd at n = {chance.n:,}: {100 * chance.binomial_sd:.2f} points"
@@ -1096,11 +1097,12 @@ def runs(context: typer.Context, workspace: Where = DEFAULT, as_json: AsJson = F
 
 @running.command("show")
 def runs_show(run: str, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
-    """Status and configuration of a run."""
+    """Status and configuration of a run; with --json also its epochs: the learning curves."""
     place = Workspace(workspace)
     status = jobs.status(place, run)
     found = next(r for r in jobs.list_runs(place) if r.run_id == run)
-    show({**status.model_dump(mode="json"), "config": found.config.model_dump(mode="json") if found.config else None}, as_json)
+    show({**status.model_dump(mode="json"), "config": found.config.model_dump(mode="json") if found.config else None,
+          **({"epochs": read_metrics(found.path)} if as_json else {})}, as_json)
 
 
 @running.command("cancel")
@@ -1150,7 +1152,8 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
     if as_json:
         show({"run": run, "version": version, "scored": scored, "marks": marked, "leak": leaked, "test_reads": times, "n": len(frame),
               "metrics": headline, "classes": report, "calibration": reliability,
-              "confusion": {"classes": classes, "counts": counts.to_numpy()}, "folds": folds, "ceiling": ceiling}, True)
+              "confusion": {"classes": classes, "counts": counts.to_numpy()}, "folds": folds,
+              "beside_published": evaluation.beside_published(folds), "ceiling": ceiling}, True)
         return
     if scored:
         say(f"{run} on {version}: {scored.n:,} faces it has not seen; left out: {scored.seen:,} seen, {scored.unmapped:,} of classes unknown to it; "
@@ -1173,6 +1176,8 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
     if folds is not None:
         print("\nfolds")
         show(folds.round(4), False)
+        print("\nbeside the published k-fold tables; how their protocols differ: fercore published TABLE")
+        show(evaluation.beside_published(folds).drop(columns="differs").round(4), False)
 
 
 def _p(value: float) -> str:
@@ -1191,20 +1196,26 @@ def compare(runs: Annotated[list[str], typer.Argument(help="Two finished runs or
             on: Annotated[str | None, typer.Option(help="Compare them on this version, on which each was trained or scored.")] = None,
             labels: Annotated[list[str] | None, typer.Option(help="Twice: the versions whose labels judge two runs in a 2 x 2 table; default: "
                                                                   "those the runs were trained on, where they differ.")] = None,
+            matrices: Annotated[bool, typer.Option("--matrices", help="Also print, for each pair, the difference of the confusion matrices and what "
+                                                                      "one run predicts against the other; --json always has them.")] = False,
             workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
     """Runs on exactly the same faces: paired intervals, McNemar, corrected t over folds, Holm over all pairs; labels x models for two runs."""
     place = Workspace(workspace)
+    if labels and (len(labels) != 2 or len(runs) != 2):
+        raise BadInput("Two versions and two runs are needed", f"{len(labels)} versions, {len(runs)} runs", "Give --labels twice, and two runs")
+    if labels and labels[0] == labels[1]:
+        raise BadInput("The same labels twice", f"Both times those of {labels[0]}: nothing would change", "Give --labels for two different versions")
     evaluation.require_clean(place, runs)
     frames = {run: evaluation.predictions(place, run, on) for run in runs}
     found = evaluation.compare(frames)
     told = labels or ([read_config(place.runs / run).version_id for run in runs] if on is None else [])
-    if labels and (len(labels) != 2 or len(runs) != 2):
-        raise BadInput("Two versions and two runs are needed", f"{len(labels)} versions, {len(runs)} runs", "Give --labels twice, and two runs")
     effect = (evaluation.label_effect(frames[runs[0]], frames[runs[1]], [evaluation.labels_of(place, v) for v in told])
               if len(runs) == 2 and len(set(told)) == 2 else None)
     if as_json:
         show({"n": found.n, "left_out": found.left_out, "marks": {run: evaluation.marks(place, run) for run in runs}, "accuracy": found.accuracy,
               "pairs": found.pairs,
+              "matrices": [{"first": p.first, "second": p.second, "classes": list(change.index), "change": change.to_numpy(),
+                            "moved": moved.to_numpy(), "disagreements": apart.to_numpy()} for p, (change, moved, apart) in _matrices(found)],
               "labels": effect and {"versions": told, "cells": [[effect.cells[m, v] for v in (0, 1)] for m in (0, 1)],
                                     "relabelled": effect.relabelled, "n": effect.n, "by_labels": effect.by_labels, "by_model": effect.by_model,
                                     "p_labels": effect.p_labels, "p_model": effect.p_model}}, True)
@@ -1217,12 +1228,52 @@ def compare(runs: Annotated[list[str], typer.Argument(help="Two finished runs or
                         "macro F1": p.macro_f1.points(), "gained": p.gained, "lost": p.lost, "McNemar p": _p(p.p_value), "after Holm": _p(p.p_holm),
                         "folds, corrected t, p unadjusted": p.corrected_t.points() + ("" if p.p_folds is None else f", p {_p(p.p_folds)}")}
                        for p in found.pairs]), False)
+    for p, (change, moved, apart) in _matrices(found) if matrices else ():
+        print(f"\n{p.second} - {p.first}: faces in each cell (rows: true, columns: predicted)\n{change.to_string()}\n\n"
+              f"of these moved: faces that only one of the two puts there\n{moved.to_string()}\n\n"
+              f"what {p.first} (rows) and {p.second} (columns) predict\n{apart.to_string()}")
     if effect:
         print(f"\nlabels x models, {effect.n:,} common faces, {effect.relabelled:,} of them with another label")
         show(pd.DataFrame([{"run": run, **{f"labels of {v}": effect.cells[m, i].percent() for i, v in enumerate(told)},
                             "by the labels alone": effect.by_labels[m].points()} for m, run in enumerate(runs)]), False)
         print("by the model alone: " + "; ".join(f"on labels of {v} {effect.by_model[i].points()}, p {_p(effect.p_model[i])}"
                                                  for i, v in enumerate(told)))
+
+
+def _matrices(found: evaluation.Comparison) -> list[tuple[evaluation.Pair, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]]:
+    """Of each pair: change of each cell, faces that only one run puts there, what one predicts against the other."""
+    of = [(p, found.frames[p.first], found.frames[p.second]) for p in found.pairs]
+    return [(p, (*evaluation.confusion_difference(a, b), evaluation.disagreement(a, b))) for p, a, b in of]
+
+
+@app.command()
+def gallery(run: str, view: Annotated[str, typer.Option(help="mistakes: wrong, the surest first; near: wrong with the label second, the smallest "
+                                                             "margin first; apart: two runs differ, the surest first.")] = "mistakes",
+            other: Annotated[str | None, typer.Option(help="With --view apart: the other run.")] = None,
+            label: Annotated[list[str] | None, typer.Option(help="Only faces labelled so; repeatable.")] = None,
+            predicted: Annotated[list[str] | None, typer.Option(help="Only faces predicted so by RUN; repeatable.")] = None,
+            limit: Annotated[int, typer.Option(min=1, help="How many of them.")] = 24, workspace: Where = DEFAULT, as_json: AsJson = False) -> None:
+    """Faces worth a look: confident mistakes, near misses, disagreements of two runs."""
+    place = Workspace(workspace)
+    chosen = next((v for v in looks.VIEWS if v == view), None)
+    if chosen is None:
+        raise BadInput("Unknown view", f"{view!r}", f"Choose {', '.join(looks.VIEWS)}")
+    if other and chosen != "apart":
+        raise BadInput("One run is looked at", f"--view {view} does not read {other}", "Leave --other out, or choose --view apart")
+    runs = [run, *([other] if other else [])]
+    if other:
+        evaluation.require_clean(place, runs)
+    frames = [evaluation.predictions(place, one) for one in runs]
+    found = looks.faces(chosen, frames[0], frames[1] if other else None, label or [], predicted or [])
+    marked = {one: evaluation.marks(place, one) for one in runs}
+    if as_json:
+        show({"run": run, "view": view, "other": other, "marks": marked, "n": len(frames[0]), "found": len(found), "faces": found.head(limit)}, True)
+        return
+    for one, told in marked.items():
+        if told:
+            print(f"{one}: {'; '.join(told)}")
+    show(found.head(limit).round(3), False)
+    say(f"{len(found):,} such faces among the {len(frames[0]):,} that {run} predicts")
 
 
 @app.command()

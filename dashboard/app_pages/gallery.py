@@ -35,8 +35,12 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     other = None
     if view == "Disagreements":
         other = st.selectbox("Other run", [r for r in runs if r != run_id], key="other", bind="query-params")
+if other:
+    st.caption(f"Other run: {basis(runs[other])}")
 kind, meaning = VIEWS[view]
 try:
+    if other:
+        evaluation.require_clean(cache.workspace(), (run_id, other))
     found = gallery.faces(kind, frame, cache.predictions(other) if other else None, labelled, predicted)
 except FerError as error:
     st.info(access.plain(str(error)), icon=":material/info:")

@@ -3,10 +3,11 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard import access, cache, charts, faces
+from dashboard import access, cache, charts, downloads, faces
 from dashboard.links import choose_in_url
 from fercore.domain import Permission
 from fercore.errors import FerError
+from fercore.evaluation import Estimate
 from fercore.evaluation.leakage import KINDS
 
 person = access.actor()
@@ -23,6 +24,12 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     runs = [r.run_id for r in cache.finished_runs() if r.config and r.config.version_id == version]
     run_id = st.selectbox("Run", [None, *runs], format_func=lambda r: r or "the splits of the version", key="run", bind="query-params")
 
+
+
+def accuracies(figures: dict[str, Estimate]) -> None:
+    downloads.csv(f"leaks-{run_id}", [{"accuracy": name, **vars(value)} for name, value in figures.items()])
+
+
 st.subheader("Faces that are judged by and trained on")
 leaky = next((r for r in cache.finished_runs() if r.run_id == run_id and r.config and r.config.protocol == "leaky"), None)
 try:
@@ -32,6 +39,7 @@ try:
                    f"rows have an identical copy in training.", icon=":material/water_drop:")
         figures = {"as the run counts": told.leaky, "on copies": told.on_copied, "on faces that were not trained on": told.on_fresh}
         st.dataframe(pd.DataFrame({"accuracy": {k: v.percent() for k, v in figures.items()}}))
+        accuracies(figures | {"inflation": told.inflation})
         if told.inflation.value is not None:
             st.caption(f"Inflation: {told.inflation.points()} against the faces that were not trained on.")
     else:
@@ -42,6 +50,7 @@ try:
         if found.inflation and found.all_faces and found.without and found.on_leaked:
             figures = {"all faces": found.all_faces, "without the leaked ones": found.without, "on the leaked ones": found.on_leaked}
             st.dataframe(pd.DataFrame({"accuracy": {k: v.percent() for k, v in figures.items()}}))
+            accuracies(figures | {"inflation": found.inflation})
             st.markdown(f"Inflation: **{found.inflation.points() if found.inflation.value is not None else found.inflation.note}**"
                         + " (no difference is shown)" * (found.inflation.low is not None and found.inflation.low <= 0))
         if waiting := cache.audit_state().stale:
@@ -65,6 +74,7 @@ else:
     st.dataframe(sets.assign(test_set=sets["test_set"].str[:12], versions=sets["versions"].map(", ".join)).drop(columns="runs").rename(
         columns={"test_set": "test set", "first": "first read", "last": "last read"}), hide_index=True,
         column_config={"faces": st.column_config.NumberColumn(format="localized")})
+    downloads.csv("test-sets", sets.assign(versions=sets["versions"].map(", ".join)).drop(columns="runs"))
     st.caption("A test set is known by its faces: versions with the same ones count together. A run reads it once when its training has ended, "
                "also if it is stopped after that, and each scoring on another version reads that one's; a run with folds reads none. The best of "
                "many is too good by chance.")
@@ -83,6 +93,8 @@ if len(edits.changed):
     table = pd.crosstab(edits.changed["before"].map(charts.name_of), edits.changed["after"].map(charts.name_of)).rename_axis("before", axis=0)
     left, right = st.columns([3, 2])
     left.dataframe(table.reset_index(), hide_index=True)
+    with left:
+        downloads.csv(f"test-labels-{version}", edits.changed.value_counts(["before", "after"]).reset_index(name="faces"))
     with right:
         faces.wall(cache.by_ids(person, tuple(edits.changed["sample_id"].head(12))), f"edits-{version}-{since}", scale=1)
         st.caption("The first twelve.")
@@ -90,3 +102,4 @@ if edits.acts.empty:
     st.caption("No person has labelled a test face of this version in that time.")
 else:
     st.dataframe(edits.acts, hide_index=True, column_config={"day": st.column_config.DateColumn("day (UTC)")})
+    downloads.csv(f"label-acts-{version}", edits.acts)

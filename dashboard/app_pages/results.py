@@ -51,18 +51,19 @@ if part.empty:
 result_views.headline(found.metrics)
 result_views.ceiling(found.ceiling)
 
+name = "-".join([run_id, *([on] if on else []), *([] if fold is None else [f"fold-{fold + 1}"])])
 view = st.segmented_control("View", ["Confusion", "Metrics", "Classes", "Calibration", "Folds", "Curves", "Published"], default="Confusion",
                             required=True, key="view", bind="query-params", label_visibility="collapsed")
 if view == "Confusion":
-    result_views.confusion(person, f"{run_id}-{on}-{fold}", part, found.counts)
+    result_views.confusion(person, name, part, found.counts)
 elif view == "Metrics":
-    result_views.metrics(found.metrics)
+    result_views.metrics(name, found.metrics)
 elif view == "Classes":
-    result_views.classes(found.report)
+    result_views.classes(name, found.report)
 elif view == "Calibration":
-    result_views.calibration(found.calibration)
+    result_views.calibration(name, found.calibration)
 elif view == "Folds":
-    result_views.folds(frame, len(numbers) > 1)
+    result_views.folds(name, frame, len(numbers) > 1)
 elif view == "Curves":
     result_views.curves(runs[run_id])
 else:

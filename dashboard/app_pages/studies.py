@@ -1,17 +1,14 @@
 """A grid of runs: every run, what is left after averaging over seeds, and accuracy against what was varied, in pairs."""
 
-from itertools import combinations
-
 import pandas as pd
 import streamlit as st
 
-from dashboard import access, cache, charts
+from dashboard import access, cache, charts, downloads
 from dashboard.links import choose_in_url
 from dashboard.runs import marks
 from fercore import evaluation
 from fercore.domain import Permission
 from fercore.evaluation.estimate import wilson
-from fercore.evaluation.study import factors, pair
 
 access.actor().require(Permission.READ_RESULTS)
 st.title("Studies")
@@ -43,14 +40,15 @@ over = [c for c in found.varied if c != "seed"]
 st.dataframe(pd.DataFrame({**{c: cells[c].map(str) for c in over}, "runs": cells["n"], "validation": cells["val_mean"].map(percent),
                            "sd over seeds ": cells["val_sd"].map(percent), "accuracy": cells["accuracy"].map(told),
                            "sd over seeds": cells["sd"].map(percent)}), hide_index=True)
-st.caption("Accuracy: the mean over seeds, with a 95 % interval on the n faces of one run.")
-for number, (across, lines) in enumerate(list(combinations(factors(found), 2)) or [(f, None) for f in factors(found)]):
-    points = pair(found, across, lines)
-    if len(points):
-        charts.draw(charts.pairs(points, across, lines), f"pair-{number}", height=300)
-if factors(found) and done:
+st.caption(f"Accuracy: the mean over seeds, with a 95 % interval on the n faces of one run. {found.caution()}")
+downloads.csv(f"{name}-over-seeds", cells)
+drawn = evaluation.plots(found)
+for number, plot in enumerate(drawn):
+    charts.draw(charts.pairs(plot.points, plot.across, plot.lines), f"pair-{number}", height=300)
+if drawn:
     st.caption("Whiskers are 95 % intervals on the faces of one run. Points whose whiskers overlap widely are not shown to "
                "differ; a paired test on the same faces decides.")
+    downloads.csv(f"{name}-plots", pd.concat([plot.points.assign(setting=plot.across, lines=plot.lines) for plot in drawn]))
 st.markdown(f"**{chance.sentence()}**" if done > 1 else chance.sentence())
 if chance.binomial_sd is not None:
     st.caption(f"Standard deviation of an accuracy by the draw of {chance.n:,} faces alone (binomial): {100 * chance.binomial_sd:.2f} points"
@@ -60,6 +58,7 @@ if chance.different:
     with st.expander(f"Pairs that differ ({len(chance.different):,})"):
         st.dataframe(pd.DataFrame([{"run": b, "against": a, "accuracy": f"{100 * change:+.1f} points", "p after Holm": f"{p:.4f}"}
                                    for a, b, change, p in chance.different]), hide_index=True)
+        downloads.csv(f"{name}-pairs", pd.DataFrame(chance.different, columns=["against", "run", "difference", "p_holm"]))
 with st.expander("Published study: accuracy against kernel, blocks and channels (S1)"):
     table = evaluation.published("s1_models_macro")
     points = pd.DataFrame([{"across": row["kernel"], "line": f"{row['channels']} channels, {row['blocks']} blocks", "mean": row["accuracy"],
@@ -72,3 +71,4 @@ with st.expander("All runs"):
         "state": rows["state"], "validation": rows["val_accuracy"].map(percent),
         "accuracy": rows["accuracy"].map(told), "read on": rows["read"], "marks": rows["marks"], "run": rows["run"], "note": rows["note"]})
     st.dataframe(shown, hide_index=True)
+    downloads.csv(f"{name}-runs", rows)

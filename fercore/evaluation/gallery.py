@@ -1,7 +1,7 @@
 """Faces worth a look: where a run was sure and wrong, where it was nearly right, and where two runs say different things."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from fercore.errors import BadInput
 from fercore.evaluation.read import classes_of
 
 View = Literal["mistakes", "near", "apart"]
+VIEWS: tuple[View, ...] = get_args(View)
 
 
 def faces(view: View, frame: pd.DataFrame, other: pd.DataFrame | None = None, labelled: Sequence[str] = (),
@@ -21,9 +22,11 @@ def faces(view: View, frame: pd.DataFrame, other: pd.DataFrame | None = None, la
     differ, the surest of both together first. Narrowed to these labels and predictions, any where empty.
 
     Raises:
-        BadInput: "apart" without another run, with one of other classes, or with one that predicts no common face.
+        BadInput: an unknown class; "apart" without another run, with one of other classes, or with one that predicts no common face.
     """
     classes = classes_of(frame)
+    if strange := {*labelled, *predicted} - set(classes):
+        raise BadInput("Unknown class", ", ".join(sorted(strange)), f"Choose one of {', '.join(classes)}")
     p = frame[[f"p_{c}" for c in classes]].to_numpy(np.float64)
     second = np.argsort(-p, axis=1, kind="stable")[:, 1] if len(classes) > 1 else np.zeros(len(p), np.int64)
     rows = frame[["sample_id", "label", "predicted", "confidence"]].assign(

@@ -24,7 +24,8 @@ class Study:
     """The runs of a study.
 
     Attributes:
-        varied: names of the settings that differ between its runs, and of what the varied networks are made of (channels, blocks, kernel).
+        varied: names of the settings that differ between its runs, "version" among them, and of what the varied networks are made of (channels,
+            blocks, kernel).
         rows: one row a run: run, state, `varied`, marks (what must stand beside its figures), val_accuracy (of the kept epoch; the mean over folds),
             and for finished runs accuracy, macro_f1 (Estimate or None), effective (faces / design effect) and read ("test" or "out of fold").
         cells: one row a combination of `varied` without the seed: n (finished runs that can be read), val_mean, val_sd, mean, sd (over seeds; NA for
@@ -36,7 +37,13 @@ class Study:
     rows: pd.DataFrame
     cells: pd.DataFrame
 
+    def caution(self) -> str:
+        """What must be said beside the accuracies where runs are judged by other faces, else empty."""
+        of = [c for c in _FACES if c in self.varied]
+        return f"Runs of another {' or '.join(of)} are judged by other faces: only paired tests compare them, on the faces they share." if of else ""
 
+
+_FACES = ("version", "protocol")  # what decides by which faces a run is judged
 _ABOUT = ["image_id", "source_id", "predicted", "confidence", "split", "fold", "age_band", "gender", "flags", "mean"]  # not needed for paired tests
 
 
@@ -67,7 +74,7 @@ def _settings(run: Run) -> dict[str, Any]:
     assert run.config is not None
     spec = spec_of(run.config.model)
     own = {k: getattr(run.config, k) for k in SETTINGS if k != "option"} | {f"option.{k}": v for k, v in run.config.option.items()}
-    return {**own, **{k: v for k, v in spec.settings.items() if isinstance(v, int | float | str)}}
+    return {"version": run.config.version_id, **own, **{k: v for k, v in spec.settings.items() if isinstance(v, int | float | str)}}
 
 
 def _reached(workspace: Workspace, run: Run) -> dict[str, Any]:
@@ -172,7 +179,25 @@ def noise(workspace: Workspace, found: Study) -> Noise:
 def factors(found: Study) -> list[str]:
     """What the pair plots are drawn over: the varied numbers and names of few values, without the seed and the model's name where its parts vary."""
     parts = [c for c in found.varied if c not in ("seed", "model") and found.rows[c].map(str).nunique() <= 12]
+    parts.sort(key=lambda c: c in _FACES)  # a line for each version
     return parts or [c for c in found.varied if c == "model"]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Mean accuracy by `across` and, unless None, `lines`; `points`: see `pair`."""
+
+    across: str
+    lines: str | None
+    points: pd.DataFrame
+
+
+def plots(found: Study) -> list[Plot]:
+    """The pair plots that have a point. Runs that are judged by other faces never share a point."""
+    parts, apart = factors(found), {c for c in _FACES if c in found.varied}
+    pairs: list[tuple[str, str | None]] = [*combinations(parts, 2)] or [(c, None) for c in parts]
+    made = [Plot(across, lines, pair(found, across, lines)) for across, lines in pairs if apart <= {across, lines}]
+    return [plot for plot in made if len(plot.points)]
 
 
 def pair(found: Study, across: str, lines: str | None) -> pd.DataFrame:

@@ -115,7 +115,7 @@ def test_a_read_only_workspace_is_one_line(tmp_path: Path, small_file: Path) -> 
 
 def test_help_names_every_command_and_each_has_a_text(tmp_path: Path) -> None:
     text = fercore("--help", workspace=tmp_path).stdout
-    for name in ("demo", "serve", "doctor", "sql", "import", "audit", "version", "models", "schemes", "train", "runs", "evaluate", "bias"):
+    for name in ("demo", "serve", "doctor", "sql", "import", "audit", "version", "models", "schemes", "train", "runs", "evaluate", "gallery", "bias"):
         assert name in text
         shown = fercore(name, "--help", workspace=tmp_path)
         assert shown.returncode == 0 and len(shown.stdout.strip().splitlines()) > 3

@@ -18,10 +18,10 @@ from fercore.evaluation import gallery, ledger
 from fercore.evaluation.estimate import proportion
 from fercore.evaluation.leakage import inflation
 from fercore.evaluation.read import scored_path
-from fercore.evaluation.study import factors, noise, pair, study
+from fercore.evaluation.study import factors, noise, pair, plots, study
 from fercore.store import Store
 from fercore.training.config import run_config
-from fercore.training.rundir import Status, write_model
+from fercore.training.rundir import Status, append_metrics, read_metrics, write_model
 from tests.core.prediction_frames import CLASSES, faces
 from tests.core.version_files import SHA
 
@@ -174,7 +174,7 @@ def test_a_study_over_an_option_counts_the_runs_that_can_be_read(tmp_path: Path)
         run_of(workspace, name, {i: (0, i in "dg") for i in "defgh"}, study="s", model="vggnet", option={"dropout": dropout}, seed=seed)
     (workspace.runs / "d" / "predictions.parquet").unlink()
     found = study(workspace, "s")
-    assert sorted(found.varied) == ["option.dropout", "seed"] and factors(found) == ["option.dropout"]
+    assert sorted(found.varied) == ["option.dropout", "seed"] and factors(found) == ["option.dropout"] and found.caution() == ""
     assert found.cells["n"].tolist() == [2, 1] and [e.percent() for e in found.cells["accuracy"]] == [accuracy_of(2, 5)] * 2
     chance = noise(workspace, found)
     assert (chance.seed_df, chance.seed_sd, chance.pairs) == (1, 0, 2) and pair(found, "option.dropout", None)["runs"].tolist() == [2, 1]
@@ -182,6 +182,25 @@ def test_a_study_over_an_option_counts_the_runs_that_can_be_read(tmp_path: Path)
     found = study(workspace, "s")
     assert "A leaky run is no match" in noise(workspace, found).sentence() and found.rows["marks"].iloc[-1].startswith("leaky")
     assert set(pair(found, "option.dropout", None)["across"]) == {0.3, 0.5, "none"}
+
+
+def test_runs_of_a_study_on_different_versions_are_told_apart(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, CROSSED)
+    workspace_of(tmp_path, CROSSED[:7], "v-2")  # h is not in it
+    for name, version, judged, right in (("a", "v-1", "defgh", "degh"), ("b", "v-1", "defgh", "degh"), ("c", "v-2", "defg", ""), ("d", "v-2", "defg", "")):
+        run_of(workspace, name, {i: (0, i in right) for i in judged}, study="s", version_id=version, seed="abcd".index(name) % 2)
+    found, chance = study(workspace, "s"), noise(workspace, study(workspace, "s"))
+    assert found.varied == ["version", "seed"] and found.cells[["version", "n"]].values.tolist() == [["v-1", 2], ["v-2", 2]]
+    assert (chance.n, chance.pairs, chance.seed_df, chance.seed_sd) == (4, 4, 2, 0)
+    assert "differ in the seed only" not in chance.sentence() and "on the faces they share" in found.caution()
+    assert [(plot.across, plot.points["across"].tolist()) for plot in plots(found)] == [("version", ["v-1", "v-2"])]
+    run_of(workspace, "e", dict.fromkeys("defg", (0, True)), study="s", version_id="v-2", epochs=3)
+    run_of(workspace, "f", dict.fromkeys("defg", (0, True)), study="s", version_id="v-2", epochs=3, flip=True)
+    assert {(plot.across, plot.lines) for plot in plots(study(workspace, "s"))} == {("epochs", "version"), ("flip", "version")}  # none pools versions
+    workspace_of(tmp_path, [("1", "", "g1", "train"), ("2", "", "g2", "train"), ("3", "", "g3", "test")], "v-3")
+    run_of(workspace, "x", {"c": (0, True)}, study="s", version_id="v-3")
+    apart = noise(workspace, study(workspace, "s"))
+    assert apart.pairs == 0 and "No common images" in apart.sentence()
 
 
 def accuracy_of(k: int, n: int) -> str:
@@ -227,6 +246,8 @@ def test_the_gallery_is_sorted_as_it_says() -> None:
     other = faces(400, seed=3).assign(confidence=0.5)
     apart = gallery.faces("apart", frame, other)
     assert set(apart["sample_id"]) == set(frame.loc[frame["predicted"] != other["predicted"], "sample_id"])
+    with pytest.raises(BadInput, match="Unknown class. bored"):
+        gallery.faces("near", frame, labelled=["bored"])
     for wrong_other, says in ((None, "Two runs"), (other.drop(columns="p_sad"), "other classes"), (other.iloc[:0], "No face in common")):
         with pytest.raises(BadInput, match=says):
             gallery.faces("apart", frame, wrong_other)
@@ -250,6 +271,25 @@ def test_the_commands_print_what_the_functions_find(tmp_path: Path, capsys: pyte
     (tmp_path / "demo.json").touch()
     told = said("evaluate", "r")
     assert (told["marks"], told["leak"], told["test_reads"], told["n"]) == (["synthetic demo faces"], None, 1, 5)
+    assert [row["table"][:2] for row in told["beside_published"]] == ["S0", "S0", "S1"]  # a hold-out run has no row among folds
+    append_metrics(workspace.runs / "r", {"fold": 0, "epoch": 1, "loss": 2.0, "accuracy": 0.25, "val_loss": 1.5, "val_accuracy": 0.5, "best": True})
+    assert said("runs", "show", "r")["epochs"] == read_metrics(workspace.runs / "r")
+    run_of(workspace, "q", {i: (0, i in "dh") for i in "defgh"}, study="s", seed=1)
+    run_of(workspace, "leaky", {"d": (0, True)}, protocol="leaky", balance="rus")
+    looked = said("gallery", "r", "--view", "apart", "--other", "q", "--predicted", "happy", "--limit", "2")
+    assert (looked["n"], looked["found"], [row["sample_id"] for row in looked["faces"]]) == (5, 3, ["e", "f"])
+    assert looked["marks"] == {"r": ["synthetic demo faces"], "q": ["synthetic demo faces"]}
+    matrices = said("compare", "r", "q")["matrices"][0]
+    happy, sad = (matrices["classes"].index(c) for c in ("happy", "sad"))
+    assert (matrices["change"][happy][sad], matrices["moved"][happy][sad], matrices["moved"][happy][happy]) == (2, 4, 4)
+    assert matrices["disagreements"][happy][sad] == 3 and matrices["disagreements"][sad][happy] == 1
+    run_of(workspace, "p", dict.fromkeys("defgh", (0, True)), study="s", epochs=3)
+    assert [(plot["across"], [p["runs"] for p in plot["points"]]) for plot in said("study", "s")["plots"]] == [("epochs", [1, 1])]
+    for command, says in ((("gallery", "r", "--view", "apart", "--other", "leaky"), "A leaky run is no match"),
+                          (("gallery", "r", "--other", "q"), "One run is looked at"), (("gallery", "r", "--view", "odd"), "Unknown view"),
+                          (("compare", "r", "q", "--labels", "v-1", "--labels", "v-1"), "The same labels twice")):
+        with pytest.raises(BadInput, match=says):
+            cli.app([*command, *place])
     with pytest.raises(BadInput, match="No out-of-fold"):
         cli.app(["suspects", "r", *place])
     with pytest.raises(BadInput, match="What is to be explained"):

@@ -1,12 +1,14 @@
 """Fixtures of the page tests."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from helpers import ANNOTATOR, LEAD, REVIEWER
 
-from dashboard import cache
+from dashboard import cache, downloads
 from fercore import ingest
 from fercore.store import Store
 from fercore.store import people as people_table
@@ -38,3 +40,16 @@ def demo(demo_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     yield demo_workspace
     cache.store().close()
     cache._open.clear()
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.DataFrame]:
+    """What the buttons "Data as CSV" of pages would save, by name."""
+    kept, csv = {}, downloads.csv
+
+    def keeping(name: str, rows: object) -> None:
+        kept[name] = pd.read_csv(io.StringIO(downloads.as_csv(rows)))
+        csv(name, rows)
+
+    monkeypatch.setattr(downloads, "csv", keeping)
+    return kept

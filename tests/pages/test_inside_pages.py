@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from app_helpers import app_as, text
 from streamlit.testing.v1 import AppTest
@@ -96,12 +97,15 @@ def test_a_class_is_averaged_with_its_n(demo: Path) -> None:
     assert "Mean over n = " in text(at) or "No face to average over" in text(at)
 
 
-def test_leaks_and_the_ledger_name_run_and_reads(demo: Path) -> None:
+def test_leaks_and_the_ledger_name_run_and_reads(demo: Path, files: dict[str, pd.DataFrame]) -> None:
     run = run_of(demo, folds=False)
     version = read_config(demo / "runs" / run).version_id
     at = opened("leaks", version=version, run=run)
     found = cache.leaks(version, run)
     assert f"**{len(found.faces):,}** of {found.judged:,} faces" in text(at) and "Inflation" in text(at)
+    rows = files[f"leaks-{run}"].set_index("accuracy")
+    assert found.all_faces and rows.loc["all faces", ["value", "low", "high", "n"]].tolist() == pytest.approx(list(vars(found.all_faces).values())[:4])
+    assert "inflation" in rows.index and files["test-sets"]["reads"].tolist() == cache.test_sets()["reads"].tolist()
     sets = next(d.value for d in at.dataframe if "reads" in d.value)
     assert sets["reads"].max() >= 1 and len(sets) == len(cache.test_sets())
     assert "in test have another label than the source gives" in text(at)

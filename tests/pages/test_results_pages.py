@@ -1,4 +1,5 @@
-"""Results, Compare and Studies on runs of a small version: every view, a fold, a scoring on another version, and what cannot be compared."""
+"""Results, Compare and Studies on runs of a small version: every view, a fold, a scoring on another version, what cannot be compared, and the
+tables as files."""
 
 import json
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from app_helpers import app_as, text
-from helpers import LEAD, REVIEWER
+from helpers import LEAD, REVIEWER, fercore
 from streamlit.testing.v1 import AppTest
 
 from dashboard import cache
@@ -145,3 +146,79 @@ def test_a_study_says_what_is_noise(trained: Workspace) -> None:
     at = app_as(REVIEWER.person_id, "studies")
     said = text(at)
     assert "after Holm" in said and "(binomial)" in said and "what the seed does is not known" in said
+
+
+def test_a_study_is_read_once_for_its_table_and_its_noise(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, study = [], evaluation.study
+    monkeypatch.setattr(evaluation, "study", lambda *given: read.append(given) or study(*given))
+    found, chance = cache.studied("seeds")
+    assert len(read) == 1 and chance == evaluation.noise(trained, found)
+
+
+def printed(workspace: Workspace, *command: str) -> dict:
+    done = fercore(*command, "--json", workspace=workspace.root)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_table_of_results_is_a_file_of_what_the_command_prints(trained: Workspace, files: dict[str, pd.DataFrame]) -> None:
+    run_id = of(trained, "k_fold")[0]
+    at = app_as(REVIEWER.person_id, "results", run=run_id)
+    told = printed(trained, "evaluate", run_id)
+    for name in VIEWS:
+        buttons = view(at, name).get("download_button")
+        assert buttons and all(b.proto.label == "Data as CSV" and b.proto.ignore_rerun for b in buttons)
+    metrics = files[f"metrics-{run_id}"].set_index("metric")
+    assert {k: (v["value"], v["low"], v["high"], v["n"]) for k, v in told["metrics"].items()} == {
+        k: pytest.approx((v["value"], v["low"], v["high"], v["n"])) for k, v in metrics.iterrows()}
+    assert files[f"confusion-{run_id}"].drop(columns="label").values.tolist() == told["confusion"]["counts"]
+    classes, bins = files[f"classes-{run_id}"], files[f"calibration-{run_id}"]
+    assert classes["recall_low"].tolist() == pytest.approx([c["recall"]["low"] for c in told["classes"]]) and "recall_note" in classes
+    assert bins["accuracy_n"].tolist() == [b["accuracy"]["n"] for b in told["calibration"]["bins"]]
+    assert files[f"folds-{run_id}"]["accuracy"].tolist() == pytest.approx([f["accuracy"] for f in told["folds"]])
+    assert files[f"folds-beside-published-{run_id}"]["accuracy"].tolist() == pytest.approx([f["accuracy"] for f in told["beside_published"]])
+    assert files[f"curves-{run_id}"]["val_loss"].tolist() == pytest.approx([e["val_loss"] for e in printed(trained, "runs", "show", run_id)["epochs"]])
+    view(at, "Published").selectbox(key="published").set_value("s2_related_work").run()
+    benchmark = files["published-s2_related_work"]
+    assert len(benchmark) == 11 and benchmark["low"][0] == pytest.approx(100 * metrics.loc["accuracy", "low"]) and benchmark["low"].notna().sum() == 4
+    for row, shown in zip(benchmark.itertuples(), at.dataframe[0].value.itertuples(), strict=True):
+        assert (row.network, str(row.accuracy)) == (shown.network, str(float(shown.accuracy)))
+
+
+def test_compare_and_studies_are_files_of_what_the_commands_print(trained: Workspace, files: dict[str, pd.DataFrame]) -> None:
+    first, second = of(trained, "hold_out")
+    told = printed(trained, "compare", first, second)
+    at = app_as(REVIEWER.person_id, "compare", runs=first)
+    at.multiselect(key="runs").set_value([first, second]).run()
+    view(at, "Disagreements")
+    pair, matrices = told["pairs"][0], told["matrices"][0]
+    row = files["compared-pairs"].iloc[0]
+    assert (row["difference_value"], row["macro_f1_low"], row["p_holm"]) == pytest.approx((pair["difference"]["value"], pair["macro_f1"]["low"], pair["p_holm"]))
+    assert row["corrected_t_note"] == "not two k-fold runs" and files["compared-runs"]["accuracy_n"].tolist() == [told["n"]] * 2
+    for name, column, key in (("difference", "change", "change"), ("difference", "moved", "moved"), ("disagreements", "faces", "disagreements")):
+        assert files[f"{name}-{first}-{second}"][column].tolist() == [n for line in matrices[key] for n in line]
+    view(at, "Labels and models").selectbox(key="labels-Second-blobs-1").set_value("relabelled").run()
+    effect = printed(trained, "compare", first, second, "--labels", "blobs-1", "--labels", "relabelled")["labels"]
+    whole = [effect["cells"][m][v]["value"] for m in (0, 1) for v in (0, 1)]
+    rows = files["labels-and-models"].set_index(["model", "labels"])
+    assert [rows.loc[(m, v), "value"] for m in (first, second) for v in ("blobs-1", "relabelled")] == pytest.approx(whole)
+    assert rows.loc[("second - first", "relabelled"), "p"] == pytest.approx(effect["p_model"][1])
+
+    app_as(REVIEWER.person_id, "studies")
+    study = printed(trained, "study", "seeds")
+    assert files["seeds-over-seeds"]["accuracy_value"].tolist() == pytest.approx([c["accuracy"]["value"] for c in study["cells"]])
+    assert files["seeds-plots"]["mean"].tolist() == pytest.approx([p["mean"] for plot in study["plots"] for p in plot["points"]])
+    assert files["seeds-runs"]["run"].tolist() == [r["run"] for r in study["rows"]] and "macro_f1_low" in files["seeds-runs"]
+
+
+def test_disagreements_mark_both_runs_and_take_no_leaky_one(trained: Workspace) -> None:
+    first, second = of(trained, "hold_out")
+    at = app_as(REVIEWER.person_id, "gallery", run=first, view="Disagreements")
+    at.selectbox(key="other").set_value(second).run()
+    assert not at.exception and text(at).count("exploratory: the version was not approved") == 2 and "Other run: version **blobs-1**" in text(at)
+    assert "on which the two runs differ" in text(at) or "No such face" in text(at)
+    config = trained.runs / second / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"protocol": "leaky", "balance": "rus"}))
+    at.run()
+    assert "A leaky run is no match for others" in text(at) and "leaky, for comparison only" in text(at)
+    assert "on which the two runs differ" not in text(at)

@@ -1,0 +1,20 @@
+"""A table of a page as a file."""
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from fercore import evaluation
+
+
+def as_csv(rows: Any) -> str:
+    """A data frame or a list of records, as `--json` prints them; an estimate stands in columns of its own: value, low, high, n, note."""
+    told = [{k: v for k, v in row.items() if v is not None} for row in evaluation.to_json(rows)]
+    return str(pd.json_normalize(told, sep="_").convert_dtypes().to_csv(index=False))
+
+
+def csv(name: str, rows: Any) -> None:
+    """"Data as CSV", to stand under a table."""
+    st.download_button("Data as CSV", lambda: as_csv(rows), f"{name}.csv", "text/csv", icon=":material/download:", type="tertiary",
+                       key=f"csv-{name}", on_click="ignore")  # a run of the page would revoke the file that was asked for
