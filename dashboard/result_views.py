@@ -106,11 +106,12 @@ def metrics(name: str, found: dict[str, Estimate]) -> None:
         shown, _, rest = plain.partition(" [")
         rows.append({"metric": label, "value": shown if rest else "–", "95 % interval": f"[{rest.partition(']')[0]}]" if rest else plain,
                      "faces": value.n, "note": value.note if rest else ""})
-    st.dataframe(pd.DataFrame(rows), hide_index=True, height="content", column_config={"faces": st.column_config.NumberColumn(format="localized")})
+    table = pd.DataFrame(rows)
+    st.dataframe(table if table["note"].any() else table.drop(columns="note"), hide_index=True, height="content",
+                 column_config={"faces": st.column_config.NumberColumn(format="localized")})
     st.caption("Accuracies: Wilson intervals; macro means: recovered from those of their classes (MOVER); weighted means and calibration error: "
-               "bootstrap; log loss: normal. All by duplicate group: copies of a face do not count as more "
-               "faces. With one label and one prediction a face, micro figures and weighted recall are "
-               "accuracy; balanced accuracy is the mean recall of the classes that have faces.")
+               "bootstrap; log loss: normal. All by duplicate group: copies of a face do not count as more faces. With one "
+               "label and one prediction a face, micro figures and weighted recall are accuracy. Macro means run over the classes that have faces.")
     downloads.csv(f"metrics-{name}", [{"metric": key, **vars(value)} for key, value in found.items()])
 
 
