@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from fercore.domain import Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotFound
+from fercore.training.rundir import read_status, remedy
 
 _ABOUT = ["sample_id", "image_id", "source_id", "duplicate_group", "label", "split", "age_band", "gender", "flags", "mean"]
 _MADE = ["sample_id", "fold", "split", "label", "predicted", "probabilities", "out_of_fold"]
@@ -34,9 +35,9 @@ def predictions(workspace: Workspace, run_id: str, on: str | None = None) -> pd.
     run = workspace.runs / run_id
     if Path(run_id).name != run_id or not (run / "config.json").is_file():
         raise NotFound("Unknown run", f"{run_id!r} is not in this workspace", "List the runs with: fercore runs")
-    config, state = _json(run / "config.json"), _json(run / "status.json").get("state")
+    config, state = _json(run / "config.json"), read_status(run).state
     if state != "finished":
-        raise Conflict("Run not finished", f"{run_id} is {state}", "Wait for it, or resume it: fercore resume RUN")
+        raise Conflict("Run not finished", f"{run_id} is {state}", remedy(run_id, state))
     if on not in (None, config["version_id"]):
         return _scored(workspace, run_id, str(on))
     directory = workspace.versions / str(config["version_id"])

@@ -337,3 +337,17 @@ def test_runs_that_cannot_be_trusted_are_refused(workspace, file, content, error
     for missing in ("r2", "../runs/r1", ""):
         with pytest.raises(NotFound):
             predictions(workspace, missing)
+
+
+@pytest.mark.parametrize(("written", "says", "do"), [
+    ({"state": "queued"}, "r1 is queued", "Wait for it"),
+    ({"state": "running", "heartbeat": 0}, "r1 is dead", "Resume it: fercore runs resume r1"),
+    ({"state": "running", "heartbeat": 4e9}, "r1 is running", "Wait for it"),
+    ({"state": "cancelled"}, "r1 is cancelled", "Resume it: fercore runs resume r1"),
+    ({"state": "failed"}, "r1 is failed", "log.txt"),
+])
+def test_a_run_that_has_not_finished_says_what_to_do(workspace, written, says, do):
+    (workspace.runs / "r1/status.json").write_text(json.dumps(written))
+    with pytest.raises(Conflict) as raised:
+        predictions(workspace, "r1")
+    assert raised.value.detail == says and do in raised.value.remedy
