@@ -688,14 +688,14 @@ def test_edits(store: Store, person: Person, version: str, since: str) -> ledger
 
 
 @reader("versions", entries=2)
-def _test_sets(store: Store, read: tuple[tuple[str, int], ...]) -> pd.DataFrame:
+def _test_sets(store: Store, read: tuple[tuple[Any, ...], ...]) -> pd.DataFrame:
     return ledger.reads(store.workspace)
 
 
 def test_sets() -> pd.DataFrame:
     """How often each set of test faces was read; a run and a scoring tell by their files alone."""
     root = workspace().runs
-    return _test_sets(tuple((r.run_id, r.status.test_reads) for r in jobs.list_runs(workspace()))
+    return _test_sets(tuple((r.run_id, r.status.test_reads, r.status.started_at) for r in jobs.list_runs(workspace()))
                       + tuple((str(path), path.stat().st_mtime_ns) for path in sorted(root.glob("*/evaluations/[!.]*.parquet"))))
 
 

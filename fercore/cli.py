@@ -990,17 +990,17 @@ def ledger(version: Annotated[str | None, typer.Argument(help="Also what people 
     place = Workspace(workspace)
     read = book.reads(place)
     if version is None:
-        short = read.assign(test_set=read["test_set"].str[:12], versions=read["versions"].map(", ".join)).drop(columns="runs")
-        show(read if as_json else short, as_json)
+        show(read if as_json else book.told(read), as_json)
         return
     with opened(workspace) as store:
         found = book.edits(store, actor(store, person), version, since)
-    times = book.times_read(place, version)
+    mine = read[read["test_set"] == found.test_set]
     if as_json:
-        show({**vars(found), "reads": times}, True)
+        show({**vars(found), **mine[["reads", "own", "shared", "trained"]].to_dict("records")[0]}, True)
         return
-    print(f"{found.version_id}: {found.faces:,} test faces ({found.test_set[:12]}), read {times} times; {found.rule}\n"
-          f"{len(found.changed):,} test labels differ from {since or 'the given ones'}")
+    for name, value in book.told(mine).iloc[0].items():
+        print(f"{name:26}{value}")
+    print(f"{'labels':26}{found.rule}\n\n{len(found.changed):,} test labels differ from {since or 'the given ones'}")
     show(found.changed.value_counts(["before", "after"]).reset_index(name="faces"), False)
     print("\nwhat people did on these faces")
     show(found.acts, False)
@@ -1163,7 +1163,7 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
     if leaked:
         print(f"{leaked.copied.percent()} of the test rows have an identical copy in training; inflation {leaked.inflation.points()}")
     if times is not None:
-        print(f"test split; runs have read it {times} time{'s' * (times != 1)}")
+        print(f"test split; its faces were read {book.many(times, 'time')}")
     for name, value in headline.items():
         print(f"{name.replace('_', ' '):18} {value.number() if name in ('log_loss', 'ece') else value.percent()}")
     if ceiling:

@@ -7,7 +7,7 @@ from dashboard import access, cache, charts, downloads, faces
 from dashboard.links import choose_in_url
 from fercore.domain import Permission
 from fercore.errors import FerError
-from fercore.evaluation import Estimate
+from fercore.evaluation import Estimate, ledger
 from fercore.evaluation.leakage import KINDS
 
 person = access.actor()
@@ -71,13 +71,12 @@ sets = cache.test_sets()
 if sets.empty:
     st.caption("No version has test faces.")
 else:
-    st.dataframe(sets.assign(test_set=sets["test_set"].str[:12], versions=sets["versions"].map(", ".join)).drop(columns="runs").rename(
-        columns={"test_set": "test set", "first": "first read", "last": "last read"}), hide_index=True,
-        column_config={"faces": st.column_config.NumberColumn(format="localized")})
-    downloads.csv("test-sets", sets.assign(versions=sets["versions"].map(", ".join)).drop(columns="runs"))
-    st.caption("A test set is known by its faces: versions with the same ones count together. A run reads it once when its training has ended, "
-               "also if it is stopped after that, and each scoring on another version reads that one's; a run with folds reads none. The best of "
-               "many is too good by chance.")
+    st.dataframe(ledger.told(sets), hide_index=True, column_config={"faces": st.column_config.NumberColumn(format="localized")})
+    downloads.csv("test-sets", ledger.told(sets).assign(**{"test set": sets["test_set"]}))
+    st.caption("Readings count by faces: what read any face of a set read that set, in whatever version; an identical image is the same face. A run "
+               "reads the test faces of its version once when its training has ended, also if it is stopped after that, and each scoring on "
+               "another version reads every face there that the run has not seen. A run with folds reads no test set, but it is trained on and "
+               "judged by every face of train and val. The best of many is too good by chance.")
 
 st.subheader("Who changed labels of these test faces")
 earlier = [v for v in versions["version_id"] if v != version]

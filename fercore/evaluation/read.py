@@ -62,6 +62,13 @@ def scored_on(workspace: Workspace, run_id: str) -> dict[str, dict[str, Any]]:
     return {path.stem: _facts(path) for path in sorted(folder.glob("[!.]*.parquet"))}
 
 
+def scored_faces(workspace: Workspace, run_id: str, version_id: str) -> "pd.Series[str]":
+    """Sample ids of the faces that a run was judged by when it was scored on a version. Raises: BadInput."""
+    made = _parquet(scored_path(workspace, run_id, version_id), ["sample_id", "out_of_fold"])
+    found: pd.Series[str] = made.loc[made["out_of_fold"], "sample_id"]
+    return found
+
+
 def _facts(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((pq.read_schema(path).metadata or {})[b"fercore"]))

@@ -49,7 +49,8 @@ def run_of(workspace: Workspace, name: str, predicted: dict[str, tuple[int, bool
     run.mkdir(parents=True)
     config = {"version_id": "v-1", "manifest_sha256": SHA, "run_id": name} | changes
     write_model(run / "config.json", run_config(config).model_copy(update={"members": tuple(changes.get("members", ()))}))
-    write_model(run / "status.json", Status(state="finished", test_reads=0 if changes.get("folds") else 1, finished_at="2026-01-02T00:00:00+00:00"))
+    write_model(run / "status.json", Status(state="finished", test_reads=0 if changes.get("folds") else 1, started_at="2026-01-01T00:00:00+00:00",
+                                            finished_at="2026-01-02T00:00:00+00:00"))
     rows = [(i, fold, "test", "happy", "happy" if right else "sad", [0.0] * 3 + [0.9, 0.1] + [0.0] * 2 if right else [0.0] * 3 + [0.1, 0.9] + [0.0] * 2,
              True) for i, (fold, right) in predicted.items()]
     pd.DataFrame(rows, columns=["sample_id", "fold", "split", "label", "predicted", "probabilities", "out_of_fold"]).to_parquet(
@@ -143,19 +144,53 @@ def test_versions_with_the_same_test_faces_share_one_ledger(tmp_path: Path) -> N
     run_of(workspace, "r1", dict.fromkeys("defgh", (0, True)))
     run_of(workspace, "r2", dict.fromkeys("defgh", (0, True)), version_id="v-3")
     run_of(workspace, "k", {"a": (0, True)}, protocol="k_fold", folds=2)
-    read = ledger.reads(workspace)
-    assert len(read) == 2 and read["reads"].tolist() == [2, 0] and read["faces"].tolist() == [5, 5]
-    assert sorted(read["versions"][0]) == ["v-1", "v-3"] and read["runs"][0] == ["r2", "r1"] and read["last"][0].startswith("2026-01-02")
-    scored = scored_path(workspace, "r1", "v-2")  # on another version than its own: a reading as well
-    scored.parent.mkdir()
-    pq.write_table(pa.table({}).replace_schema_metadata({"fercore": json.dumps({"test_reads": 3, "at": "2026-01-05T00:00:00+00:00"})}), scored)
-    again = ledger.reads(workspace)
-    assert again["reads"].tolist() == [3, 2] and again["runs"].tolist() == [["r1"], ["r2", "r1"]] and again["last"][0].startswith("2026-01-05")
+    read = ledger.reads(workspace).sort_values("own", ascending=False)
+    assert read["own"].tolist() == [2, 0] and read["faces"].tolist() == [5, 5]
+    assert sorted(read["versions"].iloc[0]) == ["v-1", "v-3"] and read["runs"].iloc[0] == ["r2", "r1"] and read["last"].iloc[0].startswith("2026-01-02")
+    scored_by(workspace, "r1", "v-2", "g", times=3)  # on another version than its own: a reading as well
+    again = ledger.reads(workspace).sort_values("own", ascending=False)
+    assert again["own"].tolist() == [3, 2] and again["last"].iloc[0].startswith("2026-01-05")
     assert ledger.test_set(workspace, "v-1")[0] == ledger.test_set(workspace, "v-3")[0] != ledger.test_set(workspace, "v-2")[0]
     assert ledger.reads(Workspace(tmp_path / "none")).empty
     workspace_of(tmp_path, [("1", "", "g", "train")], "v-4")
     with pytest.raises(BadInput, match="No test faces"):
         ledger.test_set(workspace, "v-4")
+
+
+def scored_by(workspace: Workspace, run: str, version: str, seen_not: str, times: int = 1) -> None:
+    """The scoring of a run on a version by these samples."""
+    path = scored_path(workspace, run, version)
+    path.parent.mkdir(exist_ok=True)
+    made = pa.table({"sample_id": IDS, "out_of_fold": [i in seen_not for i in IDS]})
+    facts = {"test_reads": times, "at": "2026-01-05T00:00:00+00:00"}
+    pq.write_table(made.replace_schema_metadata({"fercore": json.dumps(facts)}), path)
+
+
+def test_readings_count_by_faces_whatever_the_set_or_version(tmp_path: Path) -> None:
+    """v-2 has one test face less, v-3 the same images imported anew, v-4 holds them in train; v-5 has nothing to do with them."""
+    rows = [("1", "", "1", "train"), ("3", "", "3", "test"), ("4", "", "4", "test"), ("5", "", "5", "test")]
+    workspace = workspace_of(tmp_path, rows)
+    workspace_of(tmp_path, rows[:3], "v-2")
+    workspace_of(tmp_path, rows[1:], "v-3")
+    workspace_of(tmp_path, [(*row[:3], "train") for row in rows], "v-4")
+    workspace_of(tmp_path, [("3", "", "3", "train"), ("9", "", "9", "test")], "v-5")
+    run_of(workspace, "one", dict.fromkeys("bcd", (0, True)))
+    run_of(workspace, "less", dict.fromkeys("bc", (0, True)), version_id="v-2")
+    assert [ledger.times_read(workspace, v) for v in ("v-1", "v-2", "v-3", "v-4", "v-5")] == [2, 2, 2, 0, 0]  # a face less resets nothing
+    run_of(workspace, "folds", dict.fromkeys("abcd", (0, True)), version_id="v-4", protocol="k_fold", folds=2)
+    run_of(workspace, "queued", {}, version_id="v-5")
+    write_model(workspace.runs / "queued" / "status.json", Status(state="queued"))
+    scored_by(workspace, "less", "v-4", "d")  # by the face that v-2 lacks
+    assert [ledger.times_read(workspace, v) for v in ("v-1", "v-2", "v-3", "v-4", "v-5")] == [3, 2, 3, 0, 0]
+    read = ledger.reads(workspace).set_index(ledger.reads(workspace)["versions"].str[0])
+    assert read["own"].to_dict() == {"v-1": 1, "v-2": 1, "v-3": 0, "v-5": 0}
+    assert {(s["versions"][0], s["faces"], s["own"]) for s in read.at["v-1", "shared"]} == {("v-2", 2, 1), ("v-3", 3, 0)}
+    assert read.at["v-1", "trained"] == [{"version_id": "v-4", "part": "folds", "faces": 3, "runs": ["folds"]}] and read.at["v-5", "trained"] == []
+    told = ledger.told(read)
+    assert told.at["v-2", "faces also trained on"] == "2 in folds of v-4 by 1 run" and told.at["v-5", "faces in other test sets"] == "none"
+    assert "2 with v-2, itself read 1 time" in told.at["v-1", "faces in other test sets"] and told.at["v-5", "first read"] == "never"
+    run_of(workspace, "leaky", dict.fromkeys("bcd", (0, True)), protocol="leaky", balance="ros")
+    assert ["every split", 3] in [[t["part"], t["faces"]] for t in ledger.reads(workspace)["trained"][0]]
 
 
 def test_a_killed_run_and_a_damaged_version_do_not_hide_readings(tmp_path: Path) -> None:
