@@ -974,12 +974,14 @@ def leaks(version: str, run: Annotated[str | None, typer.Option(help="Also what 
     if faces:
         show(found.faces, False)
         return
-    print(f"{'faces that are judged':24}{found.judged:,}\n{'of these also trained on':24}{len(found.faces):,}")
+    print(f"{'faces that are judged':26}{found.judged:,}\n"
+          f"{'of these also trained on':26}{'' if found.near_known else 'at least '}{len(found.faces):,}")
     for kind, n in found.counts().items():
-        print(f"  {kind:22}{n:,}" + (" (not all images were compared)" if kind == "near" and not found.near_known else ""))
+        print(f"  {kind:24}{evaluation.NEAR_UNKNOWN if n is None else f'{n:,}'}")
     if found.all_faces and found.without and found.on_leaked and found.inflation:
-        print(f"{'accuracy':24}{found.all_faces.percent()}\n{'without leaked faces':24}{found.without.percent()}\n"
-              f"{'on leaked faces':24}{found.on_leaked.percent()}\n{'inflation':24}{found.inflation.points()}")
+        print(f"{'accuracy':26}{found.all_faces.percent()}\n{'without leaked faces':26}{found.without.percent()}\n"
+              f"{'on leaked faces':26}{found.on_leaked.percent()}\n{'inflation':26}{found.inflation.points()}"
+              + (" (of the known leaks alone)" if found.inflation.value is not None and not found.near_known else ""))
 
 
 @app.command()
@@ -1134,10 +1136,12 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
     """Metrics with n and 95 % intervals, per class, calibration, confusion matrix, the ceiling by votes, and the k-fold table of a k-fold run."""
     place = Workspace(workspace)
     scored = None
+    if mapped and not version:
+        raise BadInput("A map needs a version", "--map is given without --version", "Name the version to score the run on, or leave --map out")
     if version:
         with byte_bar(f"{run} on {version}", "faces") as progress:
             scored = evaluation.score(place, run, version, _pairs(mapped or [], "--map"), progress)
-    frame = evaluation.predictions(place, run, version)
+    frame = evaluation.require_faces(evaluation.predictions(place, run, version), run)
     classes, reliability = evaluation.classes_of(frame), evaluation.calibration(frame)
     folds = evaluation.kfold_table(frame, classes) if frame["fold"].nunique() > 1 and fold is None else None
     if fold is not None:

@@ -8,7 +8,7 @@ from dashboard.links import choose_in_url
 from fercore.domain import Permission
 from fercore.errors import FerError
 from fercore.evaluation import Estimate, ledger
-from fercore.evaluation.leakage import KINDS
+from fercore.evaluation.leakage import KINDS, NEAR_UNKNOWN
 
 person = access.actor()
 person.require(Permission.READ_RESULTS)
@@ -45,14 +45,16 @@ try:
     else:
         found = cache.leaks(version, run_id)
         counts = found.counts()
-        st.markdown(f"**{len(found.faces):,}** of {charts.many(found.judged)} that {'this run is' if run_id else 'runs here are'} judged by were "
-                    "also trained on: " + ", ".join(f"{n:,} as {KINDS[k]}" for k, n in counts.items()) + ".")
+        st.markdown(f"{'' if found.near_known else 'At least '}**{len(found.faces):,}** of {charts.many(found.judged)} that "
+                    f"{'this run is' if run_id else 'runs here are'} judged by were also trained on: "
+                    + ", ".join(NEAR_UNKNOWN if n is None else f"{n:,} as {KINDS[k]}" for k, n in counts.items()) + ".")
         if found.inflation and found.all_faces and found.without and found.on_leaked:
             figures = {"all faces": found.all_faces, "without the leaked ones": found.without, "on the leaked ones": found.on_leaked}
             st.dataframe(pd.DataFrame({"accuracy": {k: v.percent() for k, v in figures.items()}}))
             accuracies(figures | {"inflation": found.inflation})
             st.markdown(f"Inflation: **{found.inflation.points() if found.inflation.value is not None else found.inflation.note}**"
-                        + " (no difference is shown)" * (found.inflation.low is not None and found.inflation.low <= 0))
+                        + " (no difference is shown)" * (found.inflation.low is not None and found.inflation.low <= 0)
+                        + " (of the known leaks alone)" * (found.inflation.value is not None and not found.near_known))
         if waiting := cache.audit_state().stale:
             st.warning(f"{waiting:,} images have not been compared with the others yet: near duplicates among them are not known. Run the audit.",
                        icon=":material/troubleshoot:")

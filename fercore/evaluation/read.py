@@ -122,6 +122,13 @@ def require_unseen(frame: pd.DataFrame) -> None:
                        "trained on by the model that predicts them (honesty rule 4)", "Use test or out-of-fold predictions only")
 
 
+def require_faces(frame: pd.DataFrame, run_id: str) -> pd.DataFrame:
+    """The frame. Raises: BadInput: it has no rows."""
+    if frame.empty:
+        raise BadInput("No face to judge this run by", f"{run_id} has no prediction", "Train again on a version with val or test faces")
+    return frame
+
+
 def marks(workspace: Workspace, run_id: str) -> list[str]:
     """What must stand beside every figure of a run: leaky, exploratory, synthetic; empty for none of these. Raises: BadInput."""
     config = _json(workspace.runs / run_id / "config.json")

@@ -63,6 +63,7 @@ CROSSED = [("1", "", "g1", "train"), ("2", "", "g2", "train"), ("3", "", "g3", "
            ("5", "", "g3", "test"),  # f: in the group of c
            ("6", "", "g6", "test"), ("7", "", "g7", "test")]  # g: a near duplicate of 1 by the audit; h: clean
 PAIRS = pd.DataFrame({"image_a": ["1"], "image_b": ["6"]})
+NONE = PAIRS.iloc[:0]  # all looked up, none found
 
 
 def test_each_way_across_a_split_is_found_and_named(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_each_way_across_a_split_is_found_and_named(tmp_path: Path) -> None:
 def test_a_run_is_judged_with_and_without_the_faces_it_has_met(tmp_path: Path) -> None:
     workspace = workspace_of(tmp_path, CROSSED)
     run_of(workspace, "r", {"d": (0, True), "e": (0, True), "f": (0, True), "g": (0, False), "h": (0, True)})
-    found = evaluation.leaks(workspace, "v-1", "r")
+    found = evaluation.leaks(workspace, "v-1", "r", NONE)
     assert set(found.faces["sample_id"]) == {"d", "e", "f"} and set(found.faces["via"]) == {"r"}
     assert (found.all_faces.value, found.without.value, found.on_leaked.value) == (0.8, 0.5, 1.0)
     assert (found.all_faces.n, found.without.n, found.on_leaked.n) == (5, 2, 3)
@@ -95,7 +96,9 @@ def test_what_a_run_started_from_and_the_members_of_an_ensemble_count_too(tmp_pa
     run_of(workspace, "child", {"c": (0, True), "d": (0, True)}, warm_start="parent")
     run_of(workspace, "fresh", {"c": (0, True), "d": (0, True)})
     run_of(workspace, "both", {"c": (0, True), "d": (0, True)}, protocol="ensemble", members=("fresh", "child"))
-    assert evaluation.leaks(workspace, "v-1", "fresh").faces.empty and evaluation.leaks(workspace, "v-1", "fresh").inflation.value == 0
+    unknown, looked = (evaluation.leaks(workspace, "v-1", "fresh", pairs) for pairs in (None, NONE))
+    assert unknown.faces.empty and looked.faces.empty and looked.inflation.value == looked.counts()["near"] == 0
+    assert unknown.inflation.points() == evaluation.NEAR_UNKNOWN and unknown.counts()["near"] is None  # not +0.0 of what nobody looked for
     for name in ("child", "both"):
         found = evaluation.leaks(workspace, "v-1", name).faces
         assert found[["sample_id", "kind", "via"]].values.tolist() == [["c", "exact", "parent"]]
@@ -300,9 +303,14 @@ def test_the_commands_print_what_the_functions_find(tmp_path: Path, capsys: pyte
         return json.loads(capsys.readouterr().out)
 
     found = said("leaks", "v-1", "--run", "r")
-    assert found["counts"] == {"exact": 1, "near": 1, "derivative": 1} and found["near_known"] is False
+    assert found["counts"] == {"exact": 1, "near": None, "derivative": 1} and found["near_known"] is False
     assert found["inflation"]["value"] == pytest.approx(0.8 - 0.5)
     assert [row["reads"] for row in said("ledger")] == [1]
+    with pytest.raises(SystemExit):
+        cli.app(["leaks", "v-1", "--run", "r", *place[:2]])
+    lines = {line[:26].strip(): line[26:] for line in capsys.readouterr().out.splitlines()}
+    assert (lines["of these also trained on"], lines["near"]) == ("at least 3", evaluation.NEAR_UNKNOWN)
+    assert lines["inflation"].endswith("(of the known leaks alone)")
     (tmp_path / "demo.json").touch()
     told = said("evaluate", "r")
     assert (told["marks"], told["leak"], told["test_reads"], told["n"]) == (["synthetic demo faces"], None, 1, 5)
@@ -324,6 +332,12 @@ def test_the_commands_print_what_the_functions_find(tmp_path: Path, capsys: pyte
                           (("gallery", "r", "--other", "q"), "One run is looked at"), (("gallery", "r", "--view", "odd"), "Unknown view"),
                           (("compare", "r", "q", "--labels", "v-1", "--labels", "v-1"), "The same labels twice")):
         with pytest.raises(BadInput, match=says):
+            cli.app([*command, *place])
+    with pytest.raises(BadInput, match="map needs a version"):
+        cli.app(["evaluate", "r", "--map", "happy=happy", *place])
+    run_of(workspace, "empty", {})
+    for command in (["evaluate", "empty"], ["leaks", "v-1", "--run", "empty"]):
+        with pytest.raises(BadInput, match="No face to judge this run by"):
             cli.app([*command, *place])
     with pytest.raises(BadInput, match="No out-of-fold"):
         cli.app(["suspects", "r", *place])
