@@ -34,7 +34,7 @@ from fercore.bias.examine import left_out
 from fercore.curation import quality
 from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
-from fercore.domain import Person, Role, Workspace
+from fercore.domain import Permission, Person, Role, Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotAllowed, WorkspaceError
 from fercore.evaluation import gallery as looks
 from fercore.evaluation import ledger as book
@@ -975,7 +975,7 @@ def leaks(version: str, run: Annotated[str | None, typer.Option(help="Also what 
         show(found.faces, False)
         return
     print(f"{'faces that are judged':26}{found.judged:,}\n"
-          f"{'of these also trained on':26}{'' if found.near_known else 'at least '}{len(found.faces):,}")
+          f"{'of these also trained on':26}{len(found.faces):,}{'' if found.near_known else ' that are known'}")
     for kind, n in found.counts().items():
         print(f"  {kind:24}{evaluation.NEAR_UNKNOWN if n is None else f'{n:,}'}")
     if found.all_faces and found.without and found.on_leaked and found.inflation:
@@ -1014,6 +1014,9 @@ def suspects(run: str, top: Annotated[int, typer.Option(min=1, help="How many of
              gain: Annotated[bool, typer.Option("--gain", help="Show what came of queues: predicted and realised share of wrong labels.")] = False,
              workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """Labels that are likely to be wrong, from the out-of-fold predictions of a k-fold run, the most suspect first."""
+    if person:
+        with opened(workspace) as store:
+            actor(store, person).require(Permission.READ_RESULTS)
     with tqdm(total=100, unit="%", file=sys.stderr, leave=False, bar_format="{desc} {percentage:3.0f}% {elapsed}") as bar:
         def progress(what: str, share: float) -> None:
             bar.set_description_str(what, refresh=False)

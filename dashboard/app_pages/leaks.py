@@ -45,8 +45,8 @@ try:
     else:
         found = cache.leaks(version, run_id)
         counts = found.counts()
-        st.markdown(f"{'' if found.near_known else 'At least '}**{len(found.faces):,}** of {charts.many(found.judged)} that "
-                    f"{'this run is' if run_id else 'runs here are'} judged by were also trained on: "
+        st.markdown(f"**{len(found.faces):,}** of {charts.many(found.judged)} that {'this run is' if run_id else 'runs here are'} judged by "
+                    f"{'were' if found.near_known else 'are known to have been'} trained on too: "
                     + ", ".join(NEAR_UNKNOWN if n is None else f"{n:,} as {KINDS[k]}" for k, n in counts.items()) + ".")
         if found.inflation and found.all_faces and found.without and found.on_leaked:
             figures = {"all faces": found.all_faces, "without the leaked ones": found.without, "on the leaked ones": found.on_leaked}

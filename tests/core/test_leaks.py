@@ -309,7 +309,7 @@ def test_the_commands_print_what_the_functions_find(tmp_path: Path, capsys: pyte
     with pytest.raises(SystemExit):
         cli.app(["leaks", "v-1", "--run", "r", *place[:2]])
     lines = {line[:26].strip(): line[26:] for line in capsys.readouterr().out.splitlines()}
-    assert (lines["of these also trained on"], lines["near"]) == ("at least 3", evaluation.NEAR_UNKNOWN)
+    assert (lines["of these also trained on"], lines["near"]) == ("3 that are known", evaluation.NEAR_UNKNOWN)
     assert lines["inflation"].endswith("(of the known leaks alone)")
     (tmp_path / "demo.json").touch()
     told = said("evaluate", "r")
