@@ -47,7 +47,7 @@ try:
         counts = found.counts()
         st.markdown(f"**{len(found.faces):,}** of {charts.many(found.judged)} that {'this run is' if run_id else 'runs here are'} judged by "
                     f"{'were' if found.near_known else 'are known to have been'} trained on too: "
-                    + ", ".join(NEAR_UNKNOWN if n is None else f"{n:,} as {KINDS[k]}" for k, n in counts.items()) + ".")
+                    + "; ".join(NEAR_UNKNOWN if n is None else f"{n:,} as {KINDS[k]}" for k, n in counts.items()) + ".")
         if found.inflation and found.all_faces and found.without and found.on_leaked:
             figures = {"all faces": found.all_faces, "without the leaked ones": found.without, "on the leaked ones": found.on_leaked}
             st.dataframe(pd.DataFrame({"accuracy": {k: v.percent() for k, v in figures.items()}}))
