@@ -663,16 +663,14 @@ def leak(store: Store, run_id: str) -> evaluation.Leak:
 
 
 def suspects(run_id: str) -> pd.DataFrame | None:
-    """The kept ranking of a run's labels; None where nobody has asked for one."""
-    path = suspicion.path_of(workspace(), run_id)
-    return _suspects(run_id, path.stat().st_mtime_ns) if path.is_file() else None
+    """The kept ranking of a run's labels; None where nobody has asked for one of the run as it is now. Raises: BadInput: it is damaged."""
+    files = (suspicion.path_of(workspace(), run_id), *suspicion.stands_on(workspace(), run_id))
+    return _suspects(run_id, tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in files))
 
 
 @reader(entries=4)
-def _suspects(store: Store, run_id: str, written: int) -> pd.DataFrame:
-    found = suspicion.known(store.workspace, run_id)
-    assert found is not None  # the caller has seen the file
-    return found
+def _suspects(store: Store, run_id: str, written: tuple[int, ...]) -> pd.DataFrame | None:
+    return suspicion.known(store.workspace, run_id)
 
 
 @reader("samples", "findings", "versions", entries=16)
@@ -688,14 +686,14 @@ def test_edits(store: Store, person: Person, version: str, since: str) -> ledger
 
 
 @reader("versions", entries=2)
-def _test_sets(store: Store, read: tuple[tuple[str, int], ...]) -> pd.DataFrame:
+def _test_sets(store: Store, read: tuple[tuple[Any, ...], ...]) -> pd.DataFrame:
     return ledger.reads(store.workspace)
 
 
 def test_sets() -> pd.DataFrame:
     """How often each set of test faces was read; a run and a scoring tell by their files alone."""
     root = workspace().runs
-    return _test_sets(tuple((r.run_id, r.status.test_reads) for r in jobs.list_runs(workspace()))
+    return _test_sets(tuple((r.run_id, r.status.test_reads, r.status.started_at) for r in jobs.list_runs(workspace()))
                       + tuple((str(path), path.stat().st_mtime_ns) for path in sorted(root.glob("*/evaluations/[!.]*.parquet"))))
 
 

@@ -6,6 +6,7 @@ from dashboard import access, cache
 from dashboard.links import named_in_url
 from fercore import evaluation
 from fercore.domain import Permission
+from fercore.evaluation import ledger
 from fercore.training.rundir import Run
 
 
@@ -36,7 +37,7 @@ def basis(run: Run) -> str:
     reads = cache.test_reads(config.version_id)
     stand = (f"out-of-fold predictions of {config.folds} grouped folds over train and val; test was not read" if config.folds
              else "a test part that was split off after balancing" if config.protocol == "leaky"
-             else f"test split; runs have read it {reads} time{'' if reads == 1 else 's'}")
+             else f"test split; its faces were read {ledger.many(reads, 'time')}")
     what = f"ensemble of {len(config.members)} runs" if config.members else f"{config.model}, seed {config.seed}"
     return f"version **{config.version_id}** · {what} · {stand}{marks(run.run_id)}"
 

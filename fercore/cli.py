@@ -34,7 +34,7 @@ from fercore.bias.examine import left_out
 from fercore.curation import quality
 from fercore.curation import rules as decision_rules
 from fercore.curation import schemes as scheme_book
-from fercore.domain import Person, Role, Workspace
+from fercore.domain import Permission, Person, Role, Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotAllowed, WorkspaceError
 from fercore.evaluation import gallery as looks
 from fercore.evaluation import ledger as book
@@ -974,12 +974,14 @@ def leaks(version: str, run: Annotated[str | None, typer.Option(help="Also what 
     if faces:
         show(found.faces, False)
         return
-    print(f"{'faces that are judged':24}{found.judged:,}\n{'of these also trained on':24}{len(found.faces):,}")
+    print(f"{'faces that are judged':26}{found.judged:,}\n"
+          f"{'of these also trained on':26}{len(found.faces):,}{'' if found.near_known else ' that are known'}")
     for kind, n in found.counts().items():
-        print(f"  {kind:22}{n:,}" + (" (not all images were compared)" if kind == "near" and not found.near_known else ""))
+        print(f"  {kind:24}{evaluation.NEAR_UNKNOWN if n is None else f'{n:,}'}")
     if found.all_faces and found.without and found.on_leaked and found.inflation:
-        print(f"{'accuracy':24}{found.all_faces.percent()}\n{'without leaked faces':24}{found.without.percent()}\n"
-              f"{'on leaked faces':24}{found.on_leaked.percent()}\n{'inflation':24}{found.inflation.points()}")
+        print(f"{'accuracy':26}{found.all_faces.percent()}\n{'without leaked faces':26}{found.without.percent()}\n"
+              f"{'on leaked faces':26}{found.on_leaked.percent()}\n{'inflation':26}{found.inflation.points()}"
+              + (" (of the known leaks alone)" if found.inflation.value is not None and not found.near_known else ""))
 
 
 @app.command()
@@ -990,17 +992,17 @@ def ledger(version: Annotated[str | None, typer.Argument(help="Also what people 
     place = Workspace(workspace)
     read = book.reads(place)
     if version is None:
-        short = read.assign(test_set=read["test_set"].str[:12], versions=read["versions"].map(", ".join)).drop(columns="runs")
-        show(read if as_json else short, as_json)
+        show(read if as_json else book.told(read), as_json)
         return
     with opened(workspace) as store:
         found = book.edits(store, actor(store, person), version, since)
-    times = book.times_read(place, version)
+    mine = read[read["test_set"] == found.test_set]
     if as_json:
-        show({**vars(found), "reads": times}, True)
+        show({**vars(found), **mine[["reads", "own", "shared", "trained"]].to_dict("records")[0]}, True)
         return
-    print(f"{found.version_id}: {found.faces:,} test faces ({found.test_set[:12]}), read {times} times; {found.rule}\n"
-          f"{len(found.changed):,} test labels differ from {since or 'the given ones'}")
+    for name, value in book.told(mine).iloc[0].items():
+        print(f"{name:26}{value}")
+    print(f"{'labels':26}{found.rule}\n\n{len(found.changed):,} test labels differ from {since or 'the given ones'}")
     show(found.changed.value_counts(["before", "after"]).reset_index(name="faces"), False)
     print("\nwhat people did on these faces")
     show(found.acts, False)
@@ -1012,6 +1014,9 @@ def suspects(run: str, top: Annotated[int, typer.Option(min=1, help="How many of
              gain: Annotated[bool, typer.Option("--gain", help="Show what came of queues: predicted and realised share of wrong labels.")] = False,
              workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """Labels that are likely to be wrong, from the out-of-fold predictions of a k-fold run, the most suspect first."""
+    if person:
+        with opened(workspace) as store:
+            actor(store, person).require(Permission.READ_RESULTS)
     with tqdm(total=100, unit="%", file=sys.stderr, leave=False, bar_format="{desc} {percentage:3.0f}% {elapsed}") as bar:
         def progress(what: str, share: float) -> None:
             bar.set_description_str(what, refresh=False)
@@ -1134,10 +1139,12 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
     """Metrics with n and 95 % intervals, per class, calibration, confusion matrix, the ceiling by votes, and the k-fold table of a k-fold run."""
     place = Workspace(workspace)
     scored = None
+    if mapped and not version:
+        raise BadInput("A map needs a version", "--map is given without --version", "Name the version to score the run on, or leave --map out")
     if version:
         with byte_bar(f"{run} on {version}", "faces") as progress:
             scored = evaluation.score(place, run, version, _pairs(mapped or [], "--map"), progress)
-    frame = evaluation.predictions(place, run, version)
+    frame = evaluation.require_faces(evaluation.predictions(place, run, version), run)
     classes, reliability = evaluation.classes_of(frame), evaluation.calibration(frame)
     folds = evaluation.kfold_table(frame, classes) if frame["fold"].nunique() > 1 and fold is None else None
     if fold is not None:
@@ -1163,7 +1170,7 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
     if leaked:
         print(f"{leaked.copied.percent()} of the test rows have an identical copy in training; inflation {leaked.inflation.points()}")
     if times is not None:
-        print(f"test split; runs have read it {times} time{'s' * (times != 1)}")
+        print(f"test split; its faces were read {book.many(times, 'time')}")
     for name, value in headline.items():
         print(f"{name.replace('_', ' '):18} {value.number() if name in ('log_loss', 'ece') else value.percent()}")
     if ceiling:

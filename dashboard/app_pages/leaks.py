@@ -7,8 +7,8 @@ from dashboard import access, cache, charts, downloads, faces
 from dashboard.links import choose_in_url
 from fercore.domain import Permission
 from fercore.errors import FerError
-from fercore.evaluation import Estimate
-from fercore.evaluation.leakage import KINDS
+from fercore.evaluation import Estimate, ledger
+from fercore.evaluation.leakage import KINDS, NEAR_UNKNOWN
 
 person = access.actor()
 person.require(Permission.READ_RESULTS)
@@ -45,14 +45,16 @@ try:
     else:
         found = cache.leaks(version, run_id)
         counts = found.counts()
-        st.markdown(f"**{len(found.faces):,}** of {charts.many(found.judged)} that {'this run is' if run_id else 'runs here are'} judged by were "
-                    "also trained on: " + ", ".join(f"{n:,} as {KINDS[k]}" for k, n in counts.items()) + ".")
+        st.markdown(f"**{len(found.faces):,}** of {charts.many(found.judged)} that {'this run is' if run_id else 'runs here are'} judged by "
+                    f"{'were' if found.near_known else 'are known to have been'} trained on too: "
+                    + "; ".join(NEAR_UNKNOWN if n is None else f"{n:,} as {KINDS[k]}" for k, n in counts.items()) + ".")
         if found.inflation and found.all_faces and found.without and found.on_leaked:
             figures = {"all faces": found.all_faces, "without the leaked ones": found.without, "on the leaked ones": found.on_leaked}
             st.dataframe(pd.DataFrame({"accuracy": {k: v.percent() for k, v in figures.items()}}))
             accuracies(figures | {"inflation": found.inflation})
             st.markdown(f"Inflation: **{found.inflation.points() if found.inflation.value is not None else found.inflation.note}**"
-                        + " (no difference is shown)" * (found.inflation.low is not None and found.inflation.low <= 0))
+                        + " (no difference is shown)" * (found.inflation.low is not None and found.inflation.low <= 0)
+                        + " (of the known leaks alone)" * (found.inflation.value is not None and not found.near_known))
         if waiting := cache.audit_state().stale:
             st.warning(f"{waiting:,} images have not been compared with the others yet: near duplicates among them are not known. Run the audit.",
                        icon=":material/troubleshoot:")
@@ -71,13 +73,12 @@ sets = cache.test_sets()
 if sets.empty:
     st.caption("No version has test faces.")
 else:
-    st.dataframe(sets.assign(test_set=sets["test_set"].str[:12], versions=sets["versions"].map(", ".join)).drop(columns="runs").rename(
-        columns={"test_set": "test set", "first": "first read", "last": "last read"}), hide_index=True,
-        column_config={"faces": st.column_config.NumberColumn(format="localized")})
-    downloads.csv("test-sets", sets.assign(versions=sets["versions"].map(", ".join)).drop(columns="runs"))
-    st.caption("A test set is known by its faces: versions with the same ones count together. A run reads it once when its training has ended, "
-               "also if it is stopped after that, and each scoring on another version reads that one's; a run with folds reads none. The best of "
-               "many is too good by chance.")
+    st.dataframe(ledger.told(sets), hide_index=True, column_config={"faces": st.column_config.NumberColumn(format="localized")})
+    downloads.csv("test-sets", ledger.told(sets).assign(**{"test set": sets["test_set"]}))
+    st.caption("Readings count by faces: what read any face of a set read that set, in whatever version; an identical image is the same face. A run "
+               "reads the test faces of its version once when its training has ended, also if it is stopped after that, and each scoring on "
+               "another version reads every face there that the run has not seen. A run with folds reads no test set, but it is trained on and "
+               "judged by every face of train and val. The best of many is too good by chance.")
 
 st.subheader("Who changed labels of these test faces")
 earlier = [v for v in versions["version_id"] if v != version]

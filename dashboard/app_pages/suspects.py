@@ -29,7 +29,8 @@ if tasks.shown(kind):
     tasks.dismiss(kind)
 if ranked is None:
     if not tasks.running(kind):
-        st.info("Nobody has ranked the labels of this run yet. That takes a minute or two for 30,000 faces, once; the page stays open to other work.")
+        st.info("Nobody has ranked the labels of this run as it is now. That takes a minute or two for 30,000 faces, once; the page stays open to "
+                "other work.")
         if st.button("Rank the labels", type="primary", icon=":material/sort:"):
             root = cache.workspace()
             tasks.start(kind, "Ranking the labels", person, lambda progress: suspects.rank(root, run_id, progress), Permission.READ_RESULTS)

@@ -15,12 +15,13 @@ from fercore.domain import Workspace
 from fercore.errors import BadInput, NotFound
 from fercore.evaluation.estimate import Estimate, Masks, codes, difference, proportion, wilson
 from fercore.evaluation.metrics import accuracy
-from fercore.evaluation.read import predictions
+from fercore.evaluation.read import predictions, require_faces
 from fercore.training.rundir import read_config
 from fercore.versions.files import card
 from fercore.versions.rows import rows_of
 
 KINDS = {"exact": "the very pixels", "near": "a near duplicate", "derivative": "an edited copy, or what it was made from"}
+NEAR_UNKNOWN = "near duplicates not known: run fercore audit"
 _ROWS = ("sample_id", "image_id", "pixel_id", "duplicate_group", "split", "exclusion", "label")
 
 
@@ -106,7 +107,8 @@ class Leaks:
         judged: faces that are judged: of val and test, or those that the run predicts. near_known: whether all near duplicates were looked up.
         all_faces, without, on_leaked: accuracy of the run over these faces; None without a run.
         inflation: how much the leaked faces raise the accuracy, in shares: share of leaked faces x (accuracy on them - on the rest), with the
-            interval of that difference (Newcombe) and the share taken as it is.
+            interval of that difference (Newcombe) and the share taken as it is. It covers the leaks that are known; no value where none is and near
+            duplicates were not looked up.
     """
 
     version_id: str
@@ -119,8 +121,9 @@ class Leaks:
     on_leaked: Estimate | None = None
     inflation: Estimate | None = None
 
-    def counts(self) -> dict[str, int]:
-        return {kind: int((self.faces["kind"] == kind).sum()) for kind in KINDS}
+    def counts(self) -> dict[str, int | None]:
+        """Faces of each kind; None for near duplicates where they were not all looked up."""
+        return {kind: int((self.faces["kind"] == kind).sum()) if self.near_known or kind != "near" else None for kind in KINDS}
 
 
 def leaks(workspace: Workspace, version_id: str, run_id: str | None = None, pairs: pd.DataFrame | None = None, waiting: int = 0) -> Leaks:
@@ -132,7 +135,7 @@ def leaks(workspace: Workspace, version_id: str, run_id: str | None = None, pair
         waiting: images that have not been compared with the others yet.
 
     Raises:
-        NotFound: no such version or run, or one that went into the run is gone. BadInput: a leaky run, or one of another version.
+        NotFound: no such version or run, or one that went into the run is gone. BadInput: a leaky run, one of another version, or one without faces.
         Conflict: a run is not finished.
     """
     card(workspace, version_id)
@@ -143,7 +146,7 @@ def leaks(workspace: Workspace, version_id: str, run_id: str | None = None, pair
         met = pd.concat([_met(judged[judged["split"] == s], rows[rows["split"] != s], pairs, "") for s in ("val", "test")])
         met = met.sort_values("kind", key=lambda k: k.map(list(KINDS).index)).drop_duplicates("sample_id")
         return Leaks(version_id, None, met.reset_index(drop=True), len(judged), near_known)
-    frame, config = predictions(workspace, run_id), read_config(workspace.runs / run_id)
+    frame, config = require_faces(predictions(workspace, run_id), run_id), read_config(workspace.runs / run_id)
     if config.protocol == "leaky":
         raise BadInput("This run leaks by design", f"{run_id} balances before it splits", "Explain it with: fercore leak RUN")
     if config.version_id != version_id:
@@ -157,8 +160,9 @@ def leaks(workspace: Workspace, version_id: str, run_id: str | None = None, pair
     met = pd.concat(parts or [_met(rows.iloc[:0], rows, pairs, "")])
     met = met.sort_values("kind", key=lambda k: k.map(list(KINDS).index)).drop_duplicates("sample_id", ignore_index=True)
     leaked = frame["sample_id"].isin(met["sample_id"]).to_numpy()
-    return Leaks(version_id, run_id, met, len(frame), near_known, accuracy(frame), accuracy(frame[~leaked]),
-                 accuracy(frame[leaked]), inflation(frame["correct"].to_numpy(bool), leaked, frame["duplicate_group"]))
+    raised = (inflation(frame["correct"].to_numpy(bool), leaked, frame["duplicate_group"]) if near_known or leaked.any()
+              else Estimate(None, None, None, len(frame), NEAR_UNKNOWN))
+    return Leaks(version_id, run_id, met, len(frame), near_known, accuracy(frame), accuracy(frame[~leaked]), accuracy(frame[leaked]), raised)
 
 
 def inflation(correct: Masks, leaked: Masks, groups: "pd.Series[str]") -> Estimate:

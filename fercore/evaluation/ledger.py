@@ -1,20 +1,41 @@
-"""How often each set of test faces was read, and who changed labels on it."""
+"""How often the faces of each test set were read and where they were trained on, and who changed labels on them."""
 
 import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fercore.domain import Permission, Person, Workspace
 from fercore.errors import BadInput, FerError
-from fercore.evaluation.read import scored_on
+from fercore.evaluation.read import scored_faces, scored_on
 from fercore.schemes import SCHEMES
 from fercore.store import Store, labels
 from fercore.store import versions as version_table
-from fercore.training.rundir import list_runs
+from fercore.training.rundir import Run, list_runs
 from fercore.versions import files
 from fercore.versions.rows import rows_of
+
+
+@dataclass(frozen=True)
+class _Set:
+    """The test faces that some versions share; a face is a number that identical images have in common."""
+
+    versions: list[str]
+    faces: "pd.Series[int]"
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Faces that a run was judged by."""
+
+    run_id: str
+    version_id: str
+    times: int
+    at: str
+    faces: "pd.Series[int]"
 
 
 def test_set(workspace: Workspace, version_id: str) -> tuple[str, list[str]]:
@@ -27,38 +48,95 @@ def test_set(workspace: Workspace, version_id: str) -> tuple[str, list[str]]:
     ids = sorted(rows.loc[(rows["exclusion"] == "") & (rows["split"] == "test"), "sample_id"])
     if not ids:
         raise BadInput("No test faces", f"{version_id} has none", "Choose a version with a test split")
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest(), ids
+    return _key(ids), ids
+
+
+def _key(ids: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 def reads(workspace: Workspace) -> pd.DataFrame:
-    """One row a test set, the most read first: test_set (hash), faces, versions, reads (by runs of any state, on their own or another
-    version, also by one that was killed after it), first, last (ISO times, "" for none) and runs (ids). From files alone; versions whose files
-    cannot be read are left out."""
-    of, sets = dict[str, str](), dict[str, dict[str, Any]]()
+    """One row a test set, the most read first. What read any of its faces counts, of whatever set or version it was a reading. From files alone;
+    versions whose files cannot be read are left out.
+
+    Columns: test_set (hash), faces, versions, reads (by runs of any state, also by one that was killed after it), own (of these, readings of this
+    very set), first, last (ISO times, "" for none), runs (ids), shared (of each other set that has faces of this one: test_set, versions, how many
+    faces, and own), trained (where runs were trained on or stopped by faces of this set: version_id, part of it, how many faces, runs).
+    """
+    held, runs, sets = _held(workspace), list_runs(workspace.runs), dict[str, _Set]()  # runs: the newest first
+    for version_id, rows in held.items():
+        test = rows[rows["split"] == "test"]
+        if len(test):
+            sets.setdefault(_key(test["sample_id"]), _Set([], test["face"])).versions.append(version_id)
+    readings, pools = [r for run in runs for r in _readings(workspace, run, held)], _pools(runs, held)
+    out = list[dict[str, Any]]()
+    for key, one in sets.items():
+        met = [r for r in readings if one.faces.isin(r.faces).any()]
+        out.append({"test_set": key, "faces": len(one.faces), "versions": one.versions, "reads": sum(r.times for r in met),
+                    "own": sum(r.times for r in met if r.version_id in one.versions), "first": min((r.at for r in met if r.at), default=""),
+                    "last": max((r.at for r in met), default=""), "runs": list(dict.fromkeys(r.run_id for r in met)),
+                    "trained": [{"version_id": version_id, "part": part, "faces": n, "runs": ids}
+                                for (version_id, part), (faces, ids) in pools.items() if (n := int(one.faces.isin(faces).sum()))]})
+    for row in out:
+        row["shared"] = [{**{name: other[name] for name in ("test_set", "versions", "own")}, "faces": n} for other in out if other is not row
+                         and (n := int(sets[row["test_set"]].faces.isin(sets[other["test_set"]].faces).sum()))]
+    found = pd.DataFrame(out, columns=["test_set", "faces", "versions", "reads", "own", "first", "last", "runs", "shared", "trained"])
+    return found.sort_values(["reads", "test_set"], ascending=[False, True], ignore_index=True)
+
+
+def _held(workspace: Workspace) -> dict[str, pd.DataFrame]:
+    """What each version includes: sample_id, split, and face, a number that identical images have in common over all versions."""
+    held = dict[str, pd.DataFrame]()
     for version in files.listed(workspace):
-        if version["counts"].get("test"):
-            try:
-                key, ids = test_set(workspace, version["version_id"])
-            except (FerError, OSError, ValueError):  # the version says itself what is wrong; pyarrow's errors are ValueErrors
-                continue
-            of[version["version_id"]] = key
-            sets.setdefault(key, {"test_set": key, "faces": len(ids), "versions": [], "reads": 0, "first": "", "last": "", "runs": []})
-            sets[key]["versions"].append(version["version_id"])
-    for run in list_runs(workspace.runs):  # the newest first
-        made = [(run.config.version_id, run.status.test_reads, run.status.finished_at or "")] if run.config else []
-        made += [(version, facts["test_reads"], facts["at"]) for version, facts in scored_on(workspace, run.run_id).items()]
-        for version_id, n, at in made:
-            if n and version_id in of:
-                held = sets[of[version_id]]
-                held.update(reads=held["reads"] + n, first=min(held["first"] or at, at), last=max(held["last"], at))
-                if run.run_id not in held["runs"]:
-                    held["runs"].append(run.run_id)
-    rows = pd.DataFrame(list(sets.values()), columns=["test_set", "faces", "versions", "reads", "first", "last", "runs"])
-    return rows.sort_values(["reads", "test_set"], ascending=[False, True], ignore_index=True)
+        try:
+            rows = rows_of(workspace, version["version_id"], "sample_id", "image_id", "split", "exclusion")
+        except (FerError, OSError, ValueError):  # the version says itself what is wrong; pyarrow's errors are ValueErrors
+            continue
+        held[version["version_id"]] = rows[rows["exclusion"] == ""]
+    number = pd.factorize(pd.concat([rows["image_id"] for rows in held.values()]))[0] if held else []
+    ends = np.cumsum([len(rows) for rows in held.values()])
+    return {name: rows.assign(face=part) for (name, rows), part in zip(held.items(), np.split(number, ends[:-1]), strict=True)} if held else {}
+
+
+def _readings(workspace: Workspace, run: Run, held: Mapping[str, pd.DataFrame]) -> Iterator[_Reading]:
+    """The reading at the end of a run's training, and those of its scorings on other versions."""
+    if run.config and run.status.test_reads and (rows := held.get(run.config.version_id)) is not None:
+        faces = rows.loc[rows["split"] == "test", "face"]
+        yield _Reading(run.run_id, run.config.version_id, run.status.test_reads, run.status.finished_at or "", faces)
+    for version_id, facts in scored_on(workspace, run.run_id).items():
+        if (rows := held.get(version_id)) is not None:
+            judged = rows["sample_id"].isin(scored_faces(workspace, run.run_id, version_id))
+            yield _Reading(run.run_id, version_id, facts["test_reads"], facts["at"], rows.loc[judged, "face"])
+
+
+def _pools(runs: Sequence[Run], held: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], tuple["pd.Series[int]", list[str]]]:
+    """(version, part of it) -> (faces that runs were trained on or stopped by there, these runs)."""
+    pools = dict[tuple[str, str], tuple["pd.Series[int]", list[str]]]()
+    for run in runs:
+        if run.config and run.status.started_at and (rows := held.get(run.config.version_id)) is not None:
+            leaky = run.config.protocol == "leaky"
+            part = "every split" if leaky else "folds" if run.config.folds else "train or val"
+            faces = rows.loc[leaky | (rows["split"] != "test"), "face"]
+            pools.setdefault((run.config.version_id, part), (faces, []))[1].append(run.run_id)
+    return pools
+
+
+def told(sets: pd.DataFrame) -> pd.DataFrame:
+    """What `reads` gives, in words, for a table."""
+    shared = [[f"{s['faces']:,} with {', '.join(s['versions'])}, itself read {many(s['own'], 'time')}" for s in row] for row in sets["shared"]]
+    trained = [[f"{t['faces']:,} in {t['part']} of {t['version_id']} by {many(len(t['runs']), 'run')}" for t in row] for row in sets["trained"]]
+    return pd.DataFrame({"test set": sets["test_set"].str[:12], "faces": sets["faces"], "versions": sets["versions"].map(", ".join),
+                         "reads": sets["reads"], "of this very set": sets["own"], "first read": sets["first"].replace("", "never"),
+                         "last read": sets["last"].replace("", "never"), "faces in other test sets": ["; ".join(s) or "none" for s in shared],
+                         "faces also trained on": ["; ".join(s) or "none" for s in trained]})
+
+
+def many(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def times_read(workspace: Workspace, version_id: str, sets: pd.DataFrame | None = None) -> int:
-    """How often the test faces of a version were read; 0 where it has none. Args: sets: as `reads` gives them, where they are known."""
+    """How often any test face of a version was read; 0 where it has none. Args: sets: as `reads` gives them, where they are known."""
     found = reads(workspace) if sets is None else sets
     return int(found.loc[found["versions"].map(lambda ids: version_id in ids), "reads"].sum())
 

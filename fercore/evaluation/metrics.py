@@ -92,7 +92,7 @@ def summary(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
 
 
 def per_class(frame: pd.DataFrame, classes: Sequence[str]) -> list[ClassReport]:
-    """The classification report in class order; a metric of no faces has no value.
+    """The classification report in class order; a metric of no faces has no value but says which are missing.
 
     F1 = 2 J / (1 + J) rises with J = TP / (TP + FP + FN), the share of right faces among those given or predicted this class,
     so J's Wilson interval, mapped, is F1's.
@@ -100,15 +100,16 @@ def per_class(frame: pd.DataFrame, classes: Sequence[str]) -> list[ClassReport]:
     true, predicted = _index(frame["label"], classes), _index(frame["predicted"], classes)
     group = codes(frame["duplicate_group"])
 
-    def share(mask: Masks) -> Estimate:
-        return proportion((true == predicted)[mask], np.asarray(pd.factorize(group[mask])[0], dtype=np.int64))
+    def share(mask: Masks, what: str) -> Estimate:
+        found = proportion((true == predicted)[mask], np.asarray(pd.factorize(group[mask])[0], dtype=np.int64))
+        return found if found.n else replace(found, note=f"no face {what} so")
 
     def f1(jaccard: Estimate) -> Estimate:
         value, low, high = (None if x is None else 2 * x / (1 + x) for x in (jaccard.value, jaccard.low, jaccard.high))
-        return Estimate(value, low, high, jaccard.n)
+        return replace(jaccard, value=value, low=low, high=high)
 
-    return [ClassReport(c, int((true == i).sum()), share(predicted == i), share(true == i),
-                        f1(share((true == i) | (predicted == i)))) for i, c in enumerate(classes)]
+    return [ClassReport(c, int((true == i).sum()), share(predicted == i, "predicted"), share(true == i, "labelled"),
+                        f1(share((true == i) | (predicted == i), "labelled or predicted"))) for i, c in enumerate(classes)]
 
 
 def confusion(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

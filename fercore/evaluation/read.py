@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from fercore.domain import Workspace
 from fercore.errors import BadInput, Conflict, FerError, NotFound
+from fercore.training.rundir import read_status, remedy
 
 _ABOUT = ["sample_id", "image_id", "source_id", "duplicate_group", "label", "split", "age_band", "gender", "flags", "mean"]
 _MADE = ["sample_id", "fold", "split", "label", "predicted", "probabilities", "out_of_fold"]
@@ -34,9 +35,9 @@ def predictions(workspace: Workspace, run_id: str, on: str | None = None) -> pd.
     run = workspace.runs / run_id
     if Path(run_id).name != run_id or not (run / "config.json").is_file():
         raise NotFound("Unknown run", f"{run_id!r} is not in this workspace", "List the runs with: fercore runs")
-    config, state = _json(run / "config.json"), _json(run / "status.json").get("state")
+    config, state = _json(run / "config.json"), read_status(run).state
     if state != "finished":
-        raise Conflict("Run not finished", f"{run_id} is {state}", "Wait for it, or resume it: fercore resume RUN")
+        raise Conflict("Run not finished", f"{run_id} is {state}", remedy(run_id, state))
     if on not in (None, config["version_id"]):
         return _scored(workspace, run_id, str(on))
     directory = workspace.versions / str(config["version_id"])
@@ -59,6 +60,13 @@ def scored_on(workspace: Workspace, run_id: str) -> dict[str, dict[str, Any]]:
     """What a run was scored on besides its own version: version id -> facts of the scoring (see `scoring.Scoring`), by name."""
     folder = workspace.runs / run_id / "evaluations"
     return {path.stem: _facts(path) for path in sorted(folder.glob("[!.]*.parquet"))}
+
+
+def scored_faces(workspace: Workspace, run_id: str, version_id: str) -> "pd.Series[str]":
+    """Sample ids of the faces that a run was judged by when it was scored on a version. Raises: BadInput."""
+    made = _parquet(scored_path(workspace, run_id, version_id), ["sample_id", "out_of_fold"])
+    found: pd.Series[str] = made.loc[made["out_of_fold"], "sample_id"]
+    return found
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -112,6 +120,13 @@ def require_unseen(frame: pd.DataFrame) -> None:
     if seen:
         raise FerError("Predictions on trained faces", f"{seen:,} of {len(frame):,} faces, or duplicates of them, were "
                        "trained on by the model that predicts them (honesty rule 4)", "Use test or out-of-fold predictions only")
+
+
+def require_faces(frame: pd.DataFrame, run_id: str) -> pd.DataFrame:
+    """The frame. Raises: BadInput: it has no rows."""
+    if frame.empty:
+        raise BadInput("No face to judge this run by", f"{run_id} has no prediction", "Train again on a version with val or test faces")
+    return frame
 
 
 def marks(workspace: Workspace, run_id: str) -> list[str]:

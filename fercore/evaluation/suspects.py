@@ -13,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fercore.audit import actions
 from fercore.curation import campaigns
 from fercore.domain import Permission, Person, Pixels, Workspace
-from fercore.errors import BadInput, NotFound
+from fercore.errors import BadInput, FerError, NotFound
 from fercore.evaluation.estimate import Estimate, Floats, Ints, proportion
 from fercore.evaluation.read import classes_of, predictions, require_unseen
+from fercore.ingest.files import sha256_of
 from fercore.schemes import CANNOT_TELL
 from fercore.store import Store, findings
 from fercore.training.data import read_version
@@ -34,16 +37,14 @@ Progress = Callable[[str, float], None]
 
 
 def rank(workspace: Workspace, run_id: str, progress: Progress = lambda what, share: None) -> pd.DataFrame:
-    """One row a duplicate group, the most suspect first, and kept beside the run: a minute for 32,000 faces once, nothing after that.
+    """One row a duplicate group, the most suspect first, and kept beside the run: a minute for 32,000 faces, once for the same predictions.
 
     Columns: sample_id, image_id, duplicate_group, label, suggested (the likeliest other class), p_label, p_suggested (that they are true, 0-1),
     score (the margin, -1..1), copies (rows).
 
     Raises:
-        NotFound, Conflict: as `predictions`. BadInput: no out-of-fold predictions of a whole set, or none at all.
+        NotFound, Conflict: as `predictions`. BadInput: no out-of-fold predictions of a whole set, or none at all; a kept ranking is damaged.
     """
-    if (kept := known(workspace, run_id)) is not None:
-        return kept
     frame, config = predictions(workspace, run_id), read_config(workspace.runs / run_id)
     if not config.folds:
         raise BadInput("No out-of-fold predictions", f"{run_id} is a {config.protocol.replace('_', '-')} run: it predicts no face that trains others",
@@ -52,13 +53,16 @@ def rank(workspace: Workspace, run_id: str, progress: Progress = lambda what, sh
         raise BadInput("Folds are missing", f"{run_id} predicts {len(frame):,} faces in {frame['fold'].nunique()} of {config.folds} folds",
                        "Train it again")
     require_unseen(frame)
+    if (kept := known(workspace, run_id)) is not None:
+        return kept
     data = read_version(workspace.versions / config.version_id, config.manifest_sha256)
     place = pd.Index(data.samples["sample_id"]).get_indexer(frame["sample_id"])
     second = of_pixels(data.pixels[place], data.y[place], frame["fold"].to_numpy(), len(data.classes), progress)
     progress("Ranking", 0.95)
     found = ranked(frame, second)
+    table = pa.Table.from_pandas(found, preserve_index=False)
     with replacing(path_of(workspace, run_id)) as file:
-        found.to_parquet(file, index=False)
+        pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), b"fercore": _basis(workspace, run_id)}), file)
     progress("Done", 1.0)
     return found
 
@@ -69,9 +73,34 @@ def path_of(workspace: Workspace, run_id: str) -> Path:
 
 
 def known(workspace: Workspace, run_id: str) -> pd.DataFrame | None:
-    """The ranking that is kept beside the run; None where nobody asked for one yet."""
+    """The ranking that is kept beside the run; None where nobody asked for one of these predictions and this version yet.
+
+    Raises:
+        BadInput: it cannot be read, or what it stands on.
+    """
     path = path_of(workspace, run_id)
-    return pd.read_parquet(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise BadInput("The ranking cannot be read", f"{path}: {error}", f"Delete this file, and rank again: fercore suspects {run_id}") from error
+    found: pd.DataFrame | None = table.to_pandas() if (table.schema.metadata or {}).get(b"fercore") == _basis(workspace, run_id) else None
+    return found
+
+
+def stands_on(workspace: Workspace, run_id: str) -> tuple[Path, Path]:
+    """The files that a ranking follows from: the predictions and the manifest of their version."""
+    run = workspace.runs / run_id
+    return run / "predictions.parquet", workspace.versions / read_config(run).version_id / "manifest.parquet"
+
+
+def _basis(workspace: Workspace, run_id: str) -> bytes:
+    """SHA-256 of the files that a ranking follows from."""
+    try:
+        return " ".join(sha256_of(path) for path in stands_on(workspace, run_id)).encode()
+    except OSError as error:
+        raise BadInput("File cannot be read", str(error), "Restore it from a backup, or train again") from error
 
 
 def ranked(frame: pd.DataFrame, second: Floats | None = None) -> pd.DataFrame:
@@ -172,14 +201,14 @@ def send(store: Store, actor: Person, run_id: str, number: int) -> str:
     """Puts the most suspect `number` of faces into a queue of their own and stores them as findings; returns the campaign's id.
 
     Raises:
-        NotAllowed. NotFound: nobody has ranked the labels of this run. BadInput: a number outside the ranking, too many faces for a queue, or a
-        scheme that no campaign asks for.
+        NotAllowed. NotFound: nobody has ranked the labels of this run as it is now. BadInput: a number outside the ranking, too many faces for a
+        queue, a scheme that no campaign asks for, or a damaged ranking.
     """
     actor.require(Permission.PLAN)
     actor.require(Permission.READ_RESULTS)
     found = known(store.workspace, run_id)
     if found is None:
-        raise NotFound("Not ranked yet", f"Nobody has ranked the labels of {run_id}", "Rank them: fercore suspects RUN")
+        raise NotFound("Not ranked yet", f"Nobody has ranked the labels of {run_id} as it is now", f"Rank them: fercore suspects {run_id}")
     if not 1 <= number <= len(found):
         raise BadInput("Not a number of faces", f"{number:,} of {len(found):,} ranked faces", f"Choose 1 to {len(found):,}")
     chosen = found.head(number)
@@ -196,9 +225,13 @@ def gains(store: Store, actor: Person) -> list[Gain]:
     actor.require(Permission.READ_RESULTS)
     out = []
     for campaign_id, (c, _) in campaigns.listed(store).items():
-        if not (c.images and c.run_id) or c.claim or (found := known(store.workspace, c.run_id)) is None:
+        if not (c.images and c.run_id) or c.claim:
             continue
-        if set(c.images) != set(found["image_id"].head(len(c.images))):  # picked by hand
+        try:
+            found = known(store.workspace, c.run_id)
+        except FerError:  # what is wrong with one ranking hides no other queue; its run's page says it
+            continue
+        if found is None or set(c.images) != set(found["image_id"].head(len(c.images))):  # picked by hand
             continue
         field = next(iter(campaigns.asked_in(store, c)))
         sent = found[found["image_id"].isin(c.images)].merge(findings.decided(store, field, campaign_id), on="image_id", how="left")

@@ -21,6 +21,11 @@ STALE_S = 15.0  # a worker without a heartbeat for this long, and without a proc
 State = Literal["queued", "running", "finished", "failed", "cancelled", "dead"]  # dead is seen by readers, never written
 
 
+_REMEDIES = {"queued": "Wait for it; where it stands: fercore runs show {0}", "running": "Wait for it; where it stands: fercore runs show {0}",
+             "dead": "Resume it: fercore runs resume {0}", "cancelled": "Resume it: fercore runs resume {0}",
+             "failed": "See why: fercore runs show {0}, and log.txt in its directory; then start it again"}
+
+
 class Progress(BaseModel):
     """Where training stands. `eta_s` assumes that every fold uses all its epochs; null before the first step."""
 
@@ -144,6 +149,11 @@ def read_status(run_dir: Path, stale_s: float = STALE_S) -> Status:
     return status.model_copy(update={"state": "dead", "error": ErrorText(
         title="The worker is gone", detail=f"It was {status.state}, its last sign of life is {silent:.0f} s old; see log.txt",
         remedy="Resume the run; it continues after the last complete epoch")})
+
+
+def remedy(run_id: str, state: State) -> str:
+    """What to do about a run in a state other than finished."""
+    return _REMEDIES[state].format(run_id)
 
 
 def lock(path: Path) -> BinaryIO:

@@ -14,7 +14,7 @@ from fercore.models.network import load_weights
 from fercore.training.config import RunConfig
 from fercore.training.data import VersionData, read_version
 from fercore.training.folds import Fold, hold_out, k_folds
-from fercore.training.rundir import read_config, read_status
+from fercore.training.rundir import read_config, read_status, remedy
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def start_from(run_dir: Path, config: RunConfig, model: nn.Module, data: Version
 def _parent(path: Path, config: RunConfig) -> RunConfig:
     settings = read_config(path)
     if (state := read_status(path).state) != "finished":
-        raise BadInput("The run to start from is not finished", f"{path.name} is {state}", "Wait for it, or choose another")
+        raise BadInput("The run to start from is not finished", f"{path.name} is {state}", f"{remedy(path.name, state)}. Or choose another")
     if (settings.model, settings.option) != (config.model, config.option):
         raise BadInput("The run to start from has another model", f"{path.name} trained {settings.model}", f"Choose a run of {config.model}")
     return settings

@@ -190,6 +190,9 @@ def test_unknown_things_are_named(tmp_path: Path, small_file: Path) -> None:
     for args, part in ((("version", "show", "nothing-v1"), "Unknown version"), (("evaluate", "nothing"), "Unknown run"), (("bias", "../x"), "Unknown run"),
                        (("version", "build", "--as", "nobody"), "Unknown person"), (("sql", " ; "), "The query is empty"), (("runs", "cancel", "nothing"), "No such run")):
         refused(fercore(*args, workspace=ws), part)
+    fercore("people", "--add", "Ann", workspace=ws)
+    for name, part in (("nobody", "Unknown person"), ("ann", "may not read results"), ("local-data-lead", "Unknown run")):  # before any minute of ranking
+        refused(fercore("suspects", "nothing", "--as", name, workspace=ws), part)
     fercore("version", "build", "--name", "x", workspace=ws)
     refused(fercore("train", "simple_cnn", "--version", "x-v1", "--set", "epoch=3", workspace=ws), "Unknown setting")
     refused(fercore("train", "no_such_net", "--version", "x-v1", workspace=ws), "Unknown preset or model")

@@ -176,7 +176,9 @@ def test_empty_classes_and_empty_frames_show_no_nan():
     for part in (frame, frame.iloc[:1], frame.iloc[:0]):
         shown = [summary(part, CLASSES), per_class(part, CLASSES), kfold_table(part, CLASSES)]
         assert json.dumps(to_json([*shown, normalise(confusion(part, CLASSES))]), allow_nan=False)
-    assert per_class(frame, CLASSES)[6].recall == Estimate(None, None, None, 0)
+    absent = per_class(frame, CLASSES)[6]
+    assert [e.percent() for e in (absent.precision, absent.recall, absent.f1)] == [f"no face {w} so" for w in ("predicted", "labelled",
+                                                                                                              "labelled or predicted")]
     assert summary(frame.iloc[:0], CLASSES)["accuracy"].value is None and len(kfold_table(frame.iloc[:0], CLASSES)) == 0
     assert to_json({"a": np.float32("nan"), "b": (np.int64(3), None, pd.NA)}) == {"a": None, "b": [3, None, None]}
     perfect = scored(np.ones(30, dtype=bool))
@@ -337,3 +339,17 @@ def test_runs_that_cannot_be_trusted_are_refused(workspace, file, content, error
     for missing in ("r2", "../runs/r1", ""):
         with pytest.raises(NotFound):
             predictions(workspace, missing)
+
+
+@pytest.mark.parametrize(("written", "says", "do"), [
+    ({"state": "queued"}, "r1 is queued", "Wait for it"),
+    ({"state": "running", "heartbeat": 0}, "r1 is dead", "Resume it: fercore runs resume r1"),
+    ({"state": "running", "heartbeat": 4e9}, "r1 is running", "Wait for it"),
+    ({"state": "cancelled"}, "r1 is cancelled", "Resume it: fercore runs resume r1"),
+    ({"state": "failed"}, "r1 is failed", "log.txt"),
+])
+def test_a_run_that_has_not_finished_says_what_to_do(workspace, written, says, do):
+    (workspace.runs / "r1/status.json").write_text(json.dumps(written))
+    with pytest.raises(Conflict) as raised:
+        predictions(workspace, "r1")
+    assert raised.value.detail == says and do in raised.value.remedy

@@ -49,7 +49,8 @@ def run_of(workspace: Workspace, name: str, predicted: dict[str, tuple[int, bool
     run.mkdir(parents=True)
     config = {"version_id": "v-1", "manifest_sha256": SHA, "run_id": name} | changes
     write_model(run / "config.json", run_config(config).model_copy(update={"members": tuple(changes.get("members", ()))}))
-    write_model(run / "status.json", Status(state="finished", test_reads=0 if changes.get("folds") else 1, finished_at="2026-01-02T00:00:00+00:00"))
+    write_model(run / "status.json", Status(state="finished", test_reads=0 if changes.get("folds") else 1, started_at="2026-01-01T00:00:00+00:00",
+                                            finished_at="2026-01-02T00:00:00+00:00"))
     rows = [(i, fold, "test", "happy", "happy" if right else "sad", [0.0] * 3 + [0.9, 0.1] + [0.0] * 2 if right else [0.0] * 3 + [0.1, 0.9] + [0.0] * 2,
              True) for i, (fold, right) in predicted.items()]
     pd.DataFrame(rows, columns=["sample_id", "fold", "split", "label", "predicted", "probabilities", "out_of_fold"]).to_parquet(
@@ -62,6 +63,7 @@ CROSSED = [("1", "", "g1", "train"), ("2", "", "g2", "train"), ("3", "", "g3", "
            ("5", "", "g3", "test"),  # f: in the group of c
            ("6", "", "g6", "test"), ("7", "", "g7", "test")]  # g: a near duplicate of 1 by the audit; h: clean
 PAIRS = pd.DataFrame({"image_a": ["1"], "image_b": ["6"]})
+NONE = PAIRS.iloc[:0]  # all looked up, none found
 
 
 def test_each_way_across_a_split_is_found_and_named(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_each_way_across_a_split_is_found_and_named(tmp_path: Path) -> None:
 def test_a_run_is_judged_with_and_without_the_faces_it_has_met(tmp_path: Path) -> None:
     workspace = workspace_of(tmp_path, CROSSED)
     run_of(workspace, "r", {"d": (0, True), "e": (0, True), "f": (0, True), "g": (0, False), "h": (0, True)})
-    found = evaluation.leaks(workspace, "v-1", "r")
+    found = evaluation.leaks(workspace, "v-1", "r", NONE)
     assert set(found.faces["sample_id"]) == {"d", "e", "f"} and set(found.faces["via"]) == {"r"}
     assert (found.all_faces.value, found.without.value, found.on_leaked.value) == (0.8, 0.5, 1.0)
     assert (found.all_faces.n, found.without.n, found.on_leaked.n) == (5, 2, 3)
@@ -94,7 +96,9 @@ def test_what_a_run_started_from_and_the_members_of_an_ensemble_count_too(tmp_pa
     run_of(workspace, "child", {"c": (0, True), "d": (0, True)}, warm_start="parent")
     run_of(workspace, "fresh", {"c": (0, True), "d": (0, True)})
     run_of(workspace, "both", {"c": (0, True), "d": (0, True)}, protocol="ensemble", members=("fresh", "child"))
-    assert evaluation.leaks(workspace, "v-1", "fresh").faces.empty and evaluation.leaks(workspace, "v-1", "fresh").inflation.value == 0
+    unknown, looked = (evaluation.leaks(workspace, "v-1", "fresh", pairs) for pairs in (None, NONE))
+    assert unknown.faces.empty and looked.faces.empty and looked.inflation.value == looked.counts()["near"] == 0
+    assert unknown.inflation.points() == evaluation.NEAR_UNKNOWN and unknown.counts()["near"] is None  # not +0.0 of what nobody looked for
     for name in ("child", "both"):
         found = evaluation.leaks(workspace, "v-1", name).faces
         assert found[["sample_id", "kind", "via"]].values.tolist() == [["c", "exact", "parent"]]
@@ -143,19 +147,53 @@ def test_versions_with_the_same_test_faces_share_one_ledger(tmp_path: Path) -> N
     run_of(workspace, "r1", dict.fromkeys("defgh", (0, True)))
     run_of(workspace, "r2", dict.fromkeys("defgh", (0, True)), version_id="v-3")
     run_of(workspace, "k", {"a": (0, True)}, protocol="k_fold", folds=2)
-    read = ledger.reads(workspace)
-    assert len(read) == 2 and read["reads"].tolist() == [2, 0] and read["faces"].tolist() == [5, 5]
-    assert sorted(read["versions"][0]) == ["v-1", "v-3"] and read["runs"][0] == ["r2", "r1"] and read["last"][0].startswith("2026-01-02")
-    scored = scored_path(workspace, "r1", "v-2")  # on another version than its own: a reading as well
-    scored.parent.mkdir()
-    pq.write_table(pa.table({}).replace_schema_metadata({"fercore": json.dumps({"test_reads": 3, "at": "2026-01-05T00:00:00+00:00"})}), scored)
-    again = ledger.reads(workspace)
-    assert again["reads"].tolist() == [3, 2] and again["runs"].tolist() == [["r1"], ["r2", "r1"]] and again["last"][0].startswith("2026-01-05")
+    read = ledger.reads(workspace).sort_values("own", ascending=False)
+    assert read["own"].tolist() == [2, 0] and read["faces"].tolist() == [5, 5]
+    assert sorted(read["versions"].iloc[0]) == ["v-1", "v-3"] and read["runs"].iloc[0] == ["r2", "r1"] and read["last"].iloc[0].startswith("2026-01-02")
+    scored_by(workspace, "r1", "v-2", "g", times=3)  # on another version than its own: a reading as well
+    again = ledger.reads(workspace).sort_values("own", ascending=False)
+    assert again["own"].tolist() == [3, 2] and again["last"].iloc[0].startswith("2026-01-05")
     assert ledger.test_set(workspace, "v-1")[0] == ledger.test_set(workspace, "v-3")[0] != ledger.test_set(workspace, "v-2")[0]
     assert ledger.reads(Workspace(tmp_path / "none")).empty
     workspace_of(tmp_path, [("1", "", "g", "train")], "v-4")
     with pytest.raises(BadInput, match="No test faces"):
         ledger.test_set(workspace, "v-4")
+
+
+def scored_by(workspace: Workspace, run: str, version: str, seen_not: str, times: int = 1) -> None:
+    """The scoring of a run on a version by these samples."""
+    path = scored_path(workspace, run, version)
+    path.parent.mkdir(exist_ok=True)
+    made = pa.table({"sample_id": IDS, "out_of_fold": [i in seen_not for i in IDS]})
+    facts = {"test_reads": times, "at": "2026-01-05T00:00:00+00:00"}
+    pq.write_table(made.replace_schema_metadata({"fercore": json.dumps(facts)}), path)
+
+
+def test_readings_count_by_faces_whatever_the_set_or_version(tmp_path: Path) -> None:
+    """v-2 has one test face less, v-3 the same images imported anew, v-4 holds them in train; v-5 has nothing to do with them."""
+    rows = [("1", "", "1", "train"), ("3", "", "3", "test"), ("4", "", "4", "test"), ("5", "", "5", "test")]
+    workspace = workspace_of(tmp_path, rows)
+    workspace_of(tmp_path, rows[:3], "v-2")
+    workspace_of(tmp_path, rows[1:], "v-3")
+    workspace_of(tmp_path, [(*row[:3], "train") for row in rows], "v-4")
+    workspace_of(tmp_path, [("3", "", "3", "train"), ("9", "", "9", "test")], "v-5")
+    run_of(workspace, "one", dict.fromkeys("bcd", (0, True)))
+    run_of(workspace, "less", dict.fromkeys("bc", (0, True)), version_id="v-2")
+    assert [ledger.times_read(workspace, v) for v in ("v-1", "v-2", "v-3", "v-4", "v-5")] == [2, 2, 2, 0, 0]  # a face less resets nothing
+    run_of(workspace, "folds", dict.fromkeys("abcd", (0, True)), version_id="v-4", protocol="k_fold", folds=2)
+    run_of(workspace, "queued", {}, version_id="v-5")
+    write_model(workspace.runs / "queued" / "status.json", Status(state="queued"))
+    scored_by(workspace, "less", "v-4", "d")  # by the face that v-2 lacks
+    assert [ledger.times_read(workspace, v) for v in ("v-1", "v-2", "v-3", "v-4", "v-5")] == [3, 2, 3, 0, 0]
+    read = ledger.reads(workspace).set_index(ledger.reads(workspace)["versions"].str[0])
+    assert read["own"].to_dict() == {"v-1": 1, "v-2": 1, "v-3": 0, "v-5": 0}
+    assert {(s["versions"][0], s["faces"], s["own"]) for s in read.at["v-1", "shared"]} == {("v-2", 2, 1), ("v-3", 3, 0)}
+    assert read.at["v-1", "trained"] == [{"version_id": "v-4", "part": "folds", "faces": 3, "runs": ["folds"]}] and read.at["v-5", "trained"] == []
+    told = ledger.told(read)
+    assert told.at["v-2", "faces also trained on"] == "2 in folds of v-4 by 1 run" and told.at["v-5", "faces in other test sets"] == "none"
+    assert "2 with v-2, itself read 1 time" in told.at["v-1", "faces in other test sets"] and told.at["v-5", "first read"] == "never"
+    run_of(workspace, "leaky", dict.fromkeys("bcd", (0, True)), protocol="leaky", balance="ros")
+    assert ["every split", 3] in [[t["part"], t["faces"]] for t in ledger.reads(workspace)["trained"][0]]
 
 
 def test_a_killed_run_and_a_damaged_version_do_not_hide_readings(tmp_path: Path) -> None:
@@ -265,9 +303,14 @@ def test_the_commands_print_what_the_functions_find(tmp_path: Path, capsys: pyte
         return json.loads(capsys.readouterr().out)
 
     found = said("leaks", "v-1", "--run", "r")
-    assert found["counts"] == {"exact": 1, "near": 1, "derivative": 1} and found["near_known"] is False
+    assert found["counts"] == {"exact": 1, "near": None, "derivative": 1} and found["near_known"] is False
     assert found["inflation"]["value"] == pytest.approx(0.8 - 0.5)
     assert [row["reads"] for row in said("ledger")] == [1]
+    with pytest.raises(SystemExit):
+        cli.app(["leaks", "v-1", "--run", "r", *place[:2]])
+    lines = {line[:26].strip(): line[26:] for line in capsys.readouterr().out.splitlines()}
+    assert (lines["of these also trained on"], lines["near"]) == ("3 that are known", evaluation.NEAR_UNKNOWN)
+    assert lines["inflation"].endswith("(of the known leaks alone)")
     (tmp_path / "demo.json").touch()
     told = said("evaluate", "r")
     assert (told["marks"], told["leak"], told["test_reads"], told["n"]) == (["synthetic demo faces"], None, 1, 5)
@@ -289,6 +332,12 @@ def test_the_commands_print_what_the_functions_find(tmp_path: Path, capsys: pyte
                           (("gallery", "r", "--other", "q"), "One run is looked at"), (("gallery", "r", "--view", "odd"), "Unknown view"),
                           (("compare", "r", "q", "--labels", "v-1", "--labels", "v-1"), "The same labels twice")):
         with pytest.raises(BadInput, match=says):
+            cli.app([*command, *place])
+    with pytest.raises(BadInput, match="map needs a version"):
+        cli.app(["evaluate", "r", "--map", "happy=happy", *place])
+    run_of(workspace, "empty", {})
+    for command in (["evaluate", "empty"], ["leaks", "v-1", "--run", "empty"]):
+        with pytest.raises(BadInput, match="No face to judge this run by"):
             cli.app([*command, *place])
     with pytest.raises(BadInput, match="No out-of-fold"):
         cli.app(["suspects", "r", *place])

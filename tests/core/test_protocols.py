@@ -234,6 +234,8 @@ def test_a_warm_start_from_a_run_that_has_seen_the_test_faces_is_refused(workspa
     config = read_config(plain).model_copy(update={"version_id": "nowhere"})
     write_model(workspace.runs / "gone version" / "config.json", config)
     assert "is not known" in failure(workspace, "of unknown past", warm_start="gone version")
+    write_model(workspace.runs / "gone version" / "status.json", Status(state="cancelled"))
+    assert "is cancelled. Resume it" in failure(workspace, "of a cancelled one", warm_start="gone version")
 
 
 def test_leaky_counts_copies_as_published_and_is_kept_apart(workspace: Workspace, plain: Path) -> None:

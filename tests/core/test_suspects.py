@@ -127,14 +127,31 @@ def test_a_ranking_is_kept_and_found_again(trained: Workspace) -> None:
     assert suspects.known(trained, "held") is None
 
 
+def test_a_kept_ranking_is_of_these_predictions_and_this_version_or_none(trained: Workspace) -> None:
+    found, kept = suspects.rank(trained, "folded"), suspects.path_of(trained, "folded")
+    for path in suspects.stands_on(trained, "folded"):
+        before = path.read_bytes()
+        pd.read_parquet(path).iloc[::-1].to_parquet(path)  # the same rows in another order: another file
+        assert suspects.known(trained, "folded") is None
+        path.write_bytes(before)
+        assert suspects.known(trained, "folded") is not None
+    found.head(3).to_parquet(kept, index=False)  # nobody knows of what
+    assert suspects.known(trained, "folded") is None and len(suspects.rank(trained, "folded")) == len(found)
+    kept.write_bytes(b"torn")
+    for read in (suspects.known, suspects.rank):
+        with pytest.raises(BadInput, match="ranking cannot be read") as raised:
+            read(trained, "folded")
+        assert "Delete this file" in raised.value.remedy
+    kept.unlink()
+
+
 def test_runs_without_out_of_fold_predictions_are_refused(trained: Workspace) -> None:
     with pytest.raises(BadInput, match="No out-of-fold"):
         suspects.rank(trained, "held")
     run = trained.runs / "folded"
     made = pd.read_parquet(run / "predictions.parquet")
     made[made["fold"] > 0].to_parquet(run / "predictions.parquet")
-    suspects.path_of(trained, "folded").unlink(missing_ok=True)
-    with pytest.raises(BadInput, match="no prediction"):
+    with pytest.raises(BadInput, match="no prediction"):  # whatever ranking is kept
         suspects.rank(trained, "folded")
     made.iloc[:0].to_parquet(run / "predictions.parquet")
     with pytest.raises(BadInput, match="Folds are missing"):

@@ -106,6 +106,7 @@ def test_leaks_and_the_ledger_name_run_and_reads(demo: Path, files: dict[str, pd
     rows = files[f"leaks-{run}"].set_index("accuracy")
     assert found.all_faces and rows.loc["all faces", ["value", "low", "high", "n"]].tolist() == pytest.approx(list(vars(found.all_faces).values())[:4])
     assert "inflation" in rows.index and files["test-sets"]["reads"].tolist() == cache.test_sets()["reads"].tolist()
+    assert (evaluation.NEAR_UNKNOWN in text(at)) is not found.near_known
     sets = next(d.value for d in at.dataframe if "reads" in d.value)
-    assert sets["reads"].max() >= 1 and len(sets) == len(cache.test_sets())
+    assert sets["reads"].max() >= 1 and len(sets) == len(cache.test_sets()) and (sets["faces also trained on"] != "").all()
     assert "in test have another label than the source gives" in text(at)

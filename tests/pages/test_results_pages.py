@@ -98,7 +98,7 @@ def test_results_show_what_a_run_was_scored_on(trained: Workspace) -> None:
     assert "scored on version **relabelled**" in text(at) and f"{n:,} faces that it has not seen" in text(at) and "judged by this version 1 time" in text(at)
     assert "exploratory: the version was not approved" in text(at)
     at.selectbox(key="on").set_value("blobs-1").run()
-    assert not at.exception and "runs have read it 3 times" in text(at)  # two runs, and the scoring on the same faces
+    assert not at.exception and "its faces were read 3 times" in text(at)  # two runs, and the scoring on the same faces
 
 
 def test_compare_shows_pairs_and_refuses_what_has_no_common_face(trained: Workspace) -> None:
