@@ -1,6 +1,9 @@
 """The open workspace and cached readers, keyed by workspace, revision of what they read, and arguments."""
 
+import functools
+import importlib
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +60,15 @@ def workspace() -> Workspace:
     return Workspace(Path(os.environ.get("FERCORE_WORKSPACE", "data/workspace")).absolute())
 
 
+@functools.cache
+def _warm_up() -> None:
+    """Loads beside the first page what the first page with tests would wait half a second for."""
+    threading.Thread(target=importlib.import_module, args=("scipy.stats",), name="warm-up", daemon=True).start()
+
+
 @st.cache_resource(show_spinner=False)
 def _open(root: str) -> Store:
+    _warm_up()
     opened = Store(Workspace(Path(root)), holder="the dashboard")
     recover(opened)  # what a killed process left behind
     return opened

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fercore.bias.report import Grouped
 from fercore.bias.slices import CROSS, Slice
 from fercore.errors import BadInput
+from fercore.evaluation.compare import holm
 from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, design_effect, difference, masked, proportion
 from fercore.evaluation.metrics import bootstrapped
 
@@ -93,12 +94,11 @@ def permutation(hits: Masks, unit: Ints, group: Ints, draws: int = PERMUTATIONS)
 
 def adjusted(p_values: Sequence[float | None]) -> tuple[list[float | None], list[float | None]]:
     """(Holm, Benjamini-Hochberg) over those that are not None."""
-    from statsmodels.stats.multitest import multipletests
+    from scipy.stats import false_discovery_control
 
-    known = [p for p in p_values if p is not None]
-    out = []
-    for method in ("holm", "fdr_bh"):
-        corrected = iter(multipletests(known, method=method)[1].tolist() if known else ())
+    known, out = [p for p in p_values if p is not None], []
+    for correct in (holm, false_discovery_control):
+        corrected = iter(correct(known) if known else ())
         out.append([None if p is None else float(next(corrected)) for p in p_values])
     return out[0], out[1]
 

@@ -123,10 +123,11 @@ def mid_p(better: Ints, worse: Ints) -> Floats:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values after Holm's step-down adjustment, in the same order; empty for none."""
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
+    """p-values after Holm's step-down adjustment (Holm 1979), in the same order; empty for none. Own, as statsmodels' collects garbage at each
+    call, which stops a server with all its modules for a tenth to a quarter of a second."""
+    order, p = np.argsort(p_values), np.asarray(p_values, dtype=np.float64)
+    stepped = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return [float(x) for x in stepped[np.argsort(order)]]
 
 
 def bootstrap(frames: Sequence[pd.DataFrame], classes: Sequence[str], draws: int = DRAWS) -> list[dict[str, Estimate]]:

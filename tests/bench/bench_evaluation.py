@@ -87,6 +87,40 @@ def paged(workspace: Path, person: str, run: str) -> dict[str, object]:
     return {"cold": round(loads[0]), "open": round(statistics.median(loads[1:])), "cell": round(statistics.median(cells)), "cell_max": round(max(cells))}
 
 
+# What stands at the end of each page that reviewers read.
+ENDS = {"Results": "deep('[data-testid^=\"cell-\"]')", "Bias": "document.querySelectorAll('.main-svg .point').length > 1",
+        "Look closer": "deep('[data-testid=\"face-grid\"]')?.children.length >= 24", "Leaks and test sets": "document.querySelector('[data-testid=stDataFrame]')",
+        "Compare": "document.body.innerText.includes('Choose two finished runs')", "Suspect labels": "document.body.innerText.includes('labels')",
+        "Studies": "document.querySelector('[data-testid=stMain] [data-testid=stMarkdown], [data-testid=stMain] [data-testid=stAlert]')"}
+
+
+def cold(workspace: Path, person: str) -> dict[str, str]:
+    """From the click in the navigation to the end of the page drawn and its script over: on a server that has read nothing, and once more."""
+    out = {}
+    for name, end in ENDS.items():
+        with (tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright,
+              Server(ROOT / "dashboard/app.py", Path(folder) / "log.txt", env={"FERCORE_WORKSPACE": str(workspace)}) as server):
+            context = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS).new_context(viewport={"width": 1280, "height": 720})
+            context.add_init_script(INIT_SCRIPT)
+            context.add_cookies([{"name": "fercore_profile", "value": person, "url": server.url}])
+            page = context.new_page()
+            page.goto(server.url)
+            times = []
+            for _ in range(2):
+                page.get_by_test_id("stSidebarNav").get_by_role("link", name="Models", exact=True).click()
+                page.get_by_role("heading", name="Models", exact=True).wait_for()
+                settled(page)
+                page.wait_for_timeout(500)
+                start = time.perf_counter()
+                page.get_by_test_id("stSidebarNav").get_by_role("link", name=name, exact=True).click()
+                page.get_by_role("heading", name=name, exact=True).wait_for()
+                page.wait_for_function(end, timeout=60_000, polling="raf")
+                settled(page)
+                times.append((time.perf_counter() - start) * 1000)
+        out[name] = f"{times[0]:.0f}, {times[1]:.0f}"
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workspace", type=Path)
@@ -96,6 +130,7 @@ def main() -> None:
     result: dict[str, object] = {"load": round(os.getloadavg()[0], 1), "evaluation": computed()}
     if args.workspace:
         result["page"] = paged(args.workspace, args.person, args.run)
+        result["first and second opening by the navigation"] = cold(args.workspace, args.person)
     print(json.dumps(result, indent=1))
 
 
