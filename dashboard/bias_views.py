@@ -122,10 +122,12 @@ def mend(found: Examination) -> None:
         names = list(mitigation.MEANS)
         means = tuple(st.multiselect("By", names, names[:2], format_func=mitigation.MEANS.__getitem__, key="means", bind="query-params"))
     try:
-        plan = cache.mitigation_plan(person, run_id, attribute, means)
+        plan = cache.mitigation_plan(person, run_id, attribute, means, found.minimum)
     except FerError as error:
         st.info(access.plain(str(error)))
         return
+    if plan.warning():
+        st.warning(plan.warning(), icon=":material/warning:")
     st.dataframe(plan.shown(), hide_index=True, height="content" if len(plan.cells) < 25 else 620)
     st.caption(access.plain(" ".join(plan.notes())))
     with st.expander("The recipe with these targets"):

@@ -401,8 +401,8 @@ def bias_signatures(store: Store, sha256: str) -> pd.DataFrame:
 
 
 @reader("samples", "labels", "findings", "versions", entries=16)
-def mitigation_plan(store: Store, person: Person, run_id: str, attribute: str, means: tuple[str, ...]) -> mitigation.Plan:
-    return mitigation.propose(store, person, run_id, attribute, means)
+def mitigation_plan(store: Store, person: Person, run_id: str, attribute: str, means: tuple[str, ...], minimum: int) -> mitigation.Plan:
+    return mitigation.propose(store, person, run_id, attribute, means, minimum)
 
 
 @reader(entries=8)

@@ -1344,11 +1344,15 @@ def mitigate(run: str, even: Annotated[str, typer.Option(help="age_band, gender,
              seeds: Annotated[int, typer.Option(min=1, max=20, help="With --build: runs of each.")] = 3,
              outcome: Annotated[bool, typer.Option("--outcome", help="Only show what studies of this run's version came to.")] = False,
              by: Annotated[str, typer.Option(help="With --outcome: groups, as 'fercore bias' takes them.")] = "age_band,gender",
-             minimum: Annotated[int, typer.Option(min=1)] = biasing.MINIMUM,
+             minimum: Annotated[int, typer.Option(min=1, help="Cells with fewer faces are not weighted; with --outcome: are masked.")]
+             = biasing.MINIMUM,
              workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """Plan a recipe that evens out who is trained on; nothing is built unless --build says so."""
     place = Workspace(workspace)
     if outcome:
+        if person:
+            with opened(workspace) as store:
+                actor(store, person).require(Permission.READ_RESULTS)
         found = []
         for study in (studies := mitigation.studies(place, run)):
             try:
@@ -1366,15 +1370,16 @@ def mitigate(run: str, even: Annotated[str, typer.Option(help="age_band, gender,
         return
     with opened(workspace) as store:
         who = actor(store, person)
-        plan = mitigation.propose(store, who, run, even, means.split(","))
+        plan = mitigation.propose(store, who, run, even, means.split(","), minimum)
         built = mitigation.build(store, who, plan, build, own_code=True) if build else None
     started = mitigation.launch(place, who, plan, built, range(seeds), own_code=True) if built else None
     if as_json:
-        show({"plan": plan.cells, "targets": [t.model_dump(mode="json") for t in plan.targets], "notes": plan.notes(), "version": built,
+        show({"plan": plan.cells, "targets": [t.model_dump(mode="json") for t in plan.targets], "notes": plan.notes(),
+              "warning": plan.warning(), "tagged": plan.tagged, "training": plan.training, "version": built,
               "study": started[0] if started else None, "runs": started[1] if started else []}, True)
         return
     show(plan.shown(), False)
-    for note in plan.notes():
+    for note in filter(None, (plan.warning(), *plan.notes())):
         say(note)
     if started:
         say(f"built {built}; study {started[0]}: {len(started[1])} runs queued. See fercore mitigate {run} --outcome")

@@ -321,12 +321,21 @@ def test_a_plan_evens_out_training_with_candidates_weights_and_caps(own):
             w.run("UPDATE facts.sample SET source_id = 'more' WHERE sample_id IN (SELECT unnest($ids))", {"ids": sorted(spare)})
         base = lifecycle.freeze(store, LEAD, Recipe(sources=("demo",)), "base")
         copied(place, run, "on-base", version_id=base, manifest_sha256=files.card(place, base)["manifest_sha256"], epochs=1)
-        plan = mitigation.propose(store, LEAD, "on-base", "age", ("rows", "weights", "caps"))
+        with pytest.raises(NotAllowed, match="may not read results"):
+            mitigation.propose(store, ANNOTATOR, "on-base", "age")
+        strict = mitigation.propose(store, LEAD, "on-base", "age", ("weights",), minimum=5)
+        small = [c for c in strict.cells if c.here < min(5, c.wanted)]
+        assert small and all(c.weight == 1 and c.note == f"n = {c.here} < 5" and c.missing == c.wanted - c.here for c in small)
+        assert any(c.weight > 1 for c in strict.cells) and not any(c.note for c in strict.cells if c.here >= 5)
+        plan = mitigation.propose(store, LEAD, "on-base", "age", ("rows", "weights", "caps"), minimum=1)
         held = files.manifest(place, base)
         held = held[held["exclusion"].isna() & (held["split"] == "train")]
         for cell in plan.cells:
             assert cell.here == ((held["age_band"] == cell.value) & (held["label"] == cell.class_id)).sum()
             assert cell.added <= cell.available and cell.missing >= 0 and 1 <= cell.weight <= mitigation.HEAVIEST
+        assert (plan.tagged, plan.training) == (sum(c.here for c in plan.cells), len(held)) and plan.warning() == ""
+        assert plan.notes()[0].startswith(f"{plan.tagged:,} of {len(held):,} training faces are tagged")
+        assert "Fewer than 20 % of the training faces are tagged" in replace(plan, tagged=len(held) // 5 - 1).warning()
         seniors = [c for c in plan.cells if c.value == "senior"]
         assert sum(c.available for c in seniors) > 0 and sum(c.added for c in seniors) > 0 and plan.candidate_sources == ("more",)
         with pytest.raises(NotAllowed):

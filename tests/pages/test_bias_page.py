@@ -60,6 +60,7 @@ def test_a_report_is_signed_once(page) -> None:
 def test_a_plan_is_built_on_a_click_only(page, monkeypatch: pytest.MonkeyPatch) -> None:
     at, store = page
     count = store.value("SELECT count(*) FROM versions")
+    at.number_input(key="minimum").set_value(5).run()
     at = shown(at, "Mitigation")
     assert {"in training", "wanted", "missing"} <= set(at.dataframe[0].value.columns) and store.value("SELECT count(*) FROM versions") == count
     monkeypatch.setattr("fercore.training.queue.push", lambda *_, **__: None)
