@@ -107,7 +107,12 @@ def html(found: Examination, faces: Sequence[Face] = ()) -> bytes:
 
 
 def in_short(found: Examination) -> list[str]:
-    """What a reader takes away: worst group, largest gap with its interval and test, of each attribute."""
+    """What a reader takes away: worst group, largest gap with its interval and test, of each attribute; or how to get there without a tag."""
+    if found.untagged:
+        return [f"No predicted face has a tag: none of the {found.scope.tested:,} faces that {found.scope.run_id} was tested on has a perceived age "
+                "or gender, so groups cannot be compared. Have faces tagged from Missing tags on the Bias page, or import tags with: fercore import "
+                "tags FILE.csv. Then freeze the version again and choose it as the one whose tags are used (--tags V); the run need not be trained "
+                "anew."]
     names = group_names(found.table)
     out, test = [], {t.attribute: t for t in found.tests}
     for gap in found.table.gaps:
@@ -229,7 +234,7 @@ def _picture(found: Examination) -> str:
     rows = [r for r in found.table.rows if r.kind == "group" and r.accuracy.value is not None]
     if not rows:
         return ""
-    everything: Any = next((r for r in found.table.rows if r.kind == "overall"), None)
+    everything: Any = next((r for r in found.table.rows if r.kind == "overall" and r.accuracy.value is not None), None)
     with rc_context({"svg.hashsalt": "fercore", "svg.fonttype": "none", "font.family": "sans-serif", "text.parse_math": False}):
         figure = Figure(figsize=(9, 0.8 + 0.3 * len(rows)), layout="constrained")
         axes = figure.subplots()
@@ -239,7 +244,7 @@ def _picture(found: Examination) -> str:
                           capsize=3)
         axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
         axes.invert_yaxis()
-        if everything and everything.accuracy.value is not None:
+        if everything:
             axes.axvline(100 * everything.accuracy.value, color="#57606a", linestyle=":", linewidth=1)
         axes.set_xlabel("accuracy in percent, 95 % interval" + (", dotted: overall average" if everything else ""))
         axes.spines[["top", "right"]].set_visible(False)

@@ -86,7 +86,8 @@ def test_faces_that_the_model_was_trained_on_are_left_out_and_counted(own):
 def test_bad_input_is_explained(own):
     place, run, k_fold = own
     version = json.loads((place.runs / run / "config.json").read_text())["version_id"]
-    for by, text in ((["race"], "'race'"), (["filter: gone"], "'filter: gone'"), (["age x gender x class"], "crosses 3")):
+    for by, text in ((["race"], "'race'"), (["filter: gone"], "'gone' is not saved.*Save one on the Explore page"),
+                     (["age x gender x class"], "crosses 3"), (["age x age_band"], "crossed with itself")):
         with pytest.raises(BadInput, match=text):
             examine(place, run, by)
     copied(place, k_fold, "fewer", lambda f: f[f["fold"] > 0])
@@ -170,6 +171,8 @@ def test_a_saved_filter_is_a_group_and_stays_what_it_is(own):
     assert inside["in men-only"] == inside["Male"] and inside["in men-only"][0] + inside["all others"][0] == found.scope.tested
     assert found.scope.saved.keys() == {"men-only"} and "filter: men-only" in document.command(found)
     assert next(r.n for r in found.table.rows if r.kind == "average" and r.attribute == "gender") > 0
+    with pytest.raises(BadInput, match="Saved are: men-only"):
+        examine(place, run, ["filter: man-only"])
     for text in ("{", "[]"):
         (place.slices / "men-only.json").write_text(text)
         with pytest.raises(BadInput, match="A saved filter cannot be read"):
@@ -284,6 +287,8 @@ def test_every_leaky_or_exploratory_figure_is_marked(own):
     place, run, _ = own
     copied(place, run, "leaky", protocol="leaky", balance="ros", exploratory=True)
     found = examine(place, "leaky")
+    assert list(found.scope.tags_left_out) == ["not in the leaky run's own test rows, or known to its model"] and not {
+        "trained on", "used to choose the model"} & set(left_out(place, "leaky")["why"])
     assert "split off after balancing" in document.basis(found)[0] and sum("this run" in t for t in document.warnings(found)) == 2
     assert sum("the earlier run" in t for t in document.warnings(examine(place, run, against="leaky"))) == 2
     with Store(place) as store, pytest.raises(BadInput, match="for comparison only"):
