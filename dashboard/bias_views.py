@@ -117,12 +117,25 @@ def report(found: Examination) -> None:
     st.caption(f"One printable HTML file of {len(made) / 1024:,.0f} KB without scripts, faces or references. The same run and options give the same "
                f"bytes. SHA-256 {sha}")
     st.code(document.command(found), language="sh", wrap_lines=True)
-    signed = cache.bias_signatures(sha)
-    if len(signed):
-        st.dataframe(signed.drop(columns="person_id"), hide_index=True)
-    else:
+    signed = cache.bias_signatures(found.scope.run_id, sha)
+    here = signed[signed["this_report"]]
+    if here.empty:
         st.caption("Nobody has signed this report.")
-    if not person.may(Permission.APPROVE) or person.person_id in set(signed["person_id"]):
+    if len(signed):
+        st.subheader("Signatures of this run")
+        st.dataframe(signed.assign(this_report=signed["this_report"].map({True: "yes", False: "no"})), hide_index=True,
+                     column_order=["this_report", "recorded_at", "person", "role", "authentication", "note", "command", "report_sha256", "kept"],
+                     column_config={"this_report": "this report", "recorded_at": "signed at", "report_sha256": "SHA-256 of what was signed"})
+        st.caption("A report with other options, or made by other code, has other bytes and its own signatures.")
+    for each in signed.loc[signed["kept"] == "yes", "report_sha256"].unique():
+        try:
+            kept = document.signed(cache.workspace(), each)
+        except FerError as error:  # changed since the table was made
+            st.error(access.plain(str(error)))
+            continue
+        st.download_button(f"What was signed: {each[:12]}", kept, f"bias-{found.scope.run_id}-{each[:12]}.html", "text/html",
+                           icon=":material/download:", on_click="ignore")
+    if not person.may(Permission.APPROVE) or person.person_id in set(here["person_id"]):
         return
     with st.form("sign"):
         note = st.text_input("What you checked", max_chars=1000)

@@ -396,8 +396,8 @@ def bias_frame(store: Store, run_id: str, tags_of: str | None) -> pd.DataFrame:
 
 
 @reader("reports", "people")
-def bias_signatures(store: Store, sha256: str) -> pd.DataFrame:
-    return document.signatures(store, sha256)
+def bias_signatures(store: Store, run_id: str, sha256: str) -> pd.DataFrame:
+    return document.signatures(store, run_id, sha256)
 
 
 @reader(entries=16)

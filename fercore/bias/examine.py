@@ -45,6 +45,7 @@ class Scope:
     version_id: str
     manifest_sha256: str
     predictions_sha256: str
+    code_version: str
     exploratory: bool
     synthetic: bool
     tested: int
@@ -160,7 +161,7 @@ def _read(workspace: Workspace, run_id: str, by: Sequence[str], tags_of: str | N
                        "Use a run with test or out-of-fold predictions")
     out = _left_out(config, rows, frame)
     scope = Scope(run_id, config["model"], config["protocol"], config["folds"], config["seed"], config["version_id"], config["manifest_sha256"],
-                  hashlib.sha256(path.read_bytes()).hexdigest(), bool(config.get("exploratory")),
+                  hashlib.sha256(path.read_bytes()).hexdigest(), config["code_version"] or "not recorded", bool(config.get("exploratory")),
                   (workspace.root / "demo.json").is_file(), len(frame), tagged, int((~unseen).sum()),
                   {str(k): int(v) for k, v in out["why"].value_counts().items()}, tags_of or config["version_id"], retagged, relabelled,
                   {name: hashlib.sha256("\n".join(i).encode()).hexdigest() for name, i in ids.items()})
@@ -208,4 +209,4 @@ def _config(workspace: Workspace, run_id: str) -> dict[str, Any]:
         read = dict(json.loads((workspace.runs / run_id / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise BadInput("The run cannot be read", f"{run_id}: {error}", "List the runs with: fercore runs") from error
-    return {"folds": 0, "seed": 0, "model": "", "protocol": ""} | read
+    return {"folds": 0, "seed": 0, "model": "", "protocol": "", "code_version": ""} | read

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ANNOTATOR, LEAD, REVIEWER
+from helpers import ANNOTATOR, LEAD, REVIEWER, fercore, refused
 
 from fercore import jobs
 from fercore.bias import document, examine, mitigation, power, present, saved
 from fercore.bias.examine import left_out, pair, unseen
 from fercore.domain import Filter, Workspace
-from fercore.errors import BadInput, Conflict, FerError, NotAllowed
+from fercore.errors import BadInput, Conflict, FerError, NotAllowed, NotFound
 from fercore.evaluation import predictions
-from fercore.store import Store, reports
+from fercore.store import Store
 from fercore.versions import files, lifecycle
 from fercore.versions.recipe import Recipe
 
@@ -95,9 +95,11 @@ def test_bad_input_is_explained(own):
         examine(place, "fewer")
     path = place.versions / version / "manifest.parquet"
     pd.read_parquet(path).assign(age_band=None, gender=None).to_parquet(path)
-    with pytest.raises(BadInput, match="No predicted face has a tag.*perceived age or gender"):
-        examine(place, run)
-    assert examine(place, run, ["brightness"]).scope.tagged == 0
+    bare, other = examine(place, run), examine(place, run, ["brightness", "age"])
+    assert bare.untagged and not other.untagged and bare.scope.tagged == other.scope.tagged == 0
+    assert set(present.texts(bare)) == {"association", "power"} and {n.untagged for n in bare.needs} == {bare.scope.tested}
+    assert "fercore import tags" in document.in_short(bare)[0] and b"No predicted face has a tag" in document.html(bare)
+    assert "table" in present.texts(other)
     with Store(place) as store:
         other = lifecycle.freeze(store, LEAD, Recipe(scheme="engaged4@1", labels={"map": {"angry": "engaged"}}), "four")
     rows = files.manifest(place, other)
@@ -250,12 +252,42 @@ def test_a_signature_is_bound_to_the_bytes_and_stays(own):
         with pytest.raises(Conflict, match="already"):
             document.sign(store, REVIEWER, found, made, "again")
         document.sign(store, LEAD, found, made, "Seen")
-        signed = reports.signatures(store, sha)
-        assert signed["note"].tolist() == ["Checked the gaps", "Seen"] and signed["authentication"].unique().tolist() == ["local, not authenticated"]
-        assert reports.signatures(store, document.sha256(made + b" ")).empty
+        other = examine(place, run, ["gender"], 5)
+        document.sign(store, LEAD, other, document.html(other), "Gender alone")
+        signed = document.signatures(store, run, sha)
+        assert signed["note"].tolist() == ["Checked the gaps", "Seen", "Gender alone"]
+        assert signed["authentication"].unique().tolist() == ["local, not authenticated"]
+        assert signed["this_report"].tolist() == [True, True, False] and set(signed["kept"]) == {"yes"}
+        assert signed["command"].tolist() == [document.command(found)] * 2 + [document.command(other)]
+        assert document.signed(place, sha) == made and not list(place.reports.glob(".*"))
+        assert not document.signatures(store, run, document.sha256(made + b" "))["this_report"].any() and document.signatures(store, "other", sha).empty
+        path = place.reports / f"{sha}.html"
+        path.write_bytes(made + b" ")
+        with pytest.raises(Conflict, match="was changed"):
+            document.signed(place, sha)
+        path.unlink()
+        with pytest.raises(NotFound, match="not kept"):
+            document.signed(place, sha)
+        assert document.signatures(store, run, sha)["kept"].tolist() == ["The signed report was not kept"] * 2 + ["yes"]
         assert store.rows("SELECT report_sha256, run_id, manifest_sha256 FROM report_signatures LIMIT 1") == [
             (sha, run, found.scope.manifest_sha256)]
     assert document.html(examine(place, run)) == made
+    assert found.scope.code_version == json.loads((place.runs / run / "config.json").read_text())["code_version"] and (
+        found.scope.code_version.encode() in made)
+
+
+def test_the_commands_ask_who_reads_and_list_what_was_signed(own):
+    place, run, _ = own
+    for args in (("bias", run), ("mitigate", run), ("mitigate", run, "--outcome")):
+        refused(fercore(*args, "--as", "kim-demo", workspace=place.root), "may not read results")
+    assert "nobody has signed a report" in fercore("bias", run, "--signatures", workspace=place.root).stderr
+    assert fercore("bias", run, "--sign", "The gaps", "--contrast", "Perceived gender:MALE,Female", workspace=place.root).returncode == 0
+    row, = json.loads(fercore("bias", run, "--signatures", "--json", workspace=place.root).stdout)
+    assert not row["this_report"] and row["note"] == "The gaps" and "gender:male,female" in row["command"]
+    kept = (place.reports / f"{row['report_sha256']}.html").read_bytes()
+    assert document.sha256(kept) == row["report_sha256"] and b"male,female" in kept
+    row, = json.loads(fercore("bias", run, "--signatures", "--contrast", "gender:male,female", "--json", workspace=place.root).stdout)
+    assert row["this_report"]
 
 
 def test_files_are_not_overwritten(demo, tmp_path: Path):

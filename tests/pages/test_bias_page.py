@@ -61,6 +61,9 @@ def test_a_report_is_signed_once(page) -> None:
     next(b for b in at.button if b.label == "Sign this report").click().run()
     assert not at.exception and store.value("SELECT count(*) FROM report_signatures") == 1
     assert at.dataframe[0].value["authentication"].tolist() == ["local, not authenticated"] and not [b for b in at.button if b.label.startswith("Sign this")]
+    at.number_input(key="minimum").set_value(5).run()  # another report of the run: its own signature, but that of the first is found
+    assert not at.exception and "Nobody has signed this report." in text(at) and at.dataframe[0].value["this_report"].tolist() == ["no"]
+    assert "--minimum 20" in at.dataframe[0].value["command"][0] and [b for b in at.get("download_button") if "What was signed" in b.proto.label]
 
 
 def test_a_plan_is_built_on_a_click_only(page, monkeypatch: pytest.MonkeyPatch) -> None:
