@@ -6,7 +6,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from dashboard import access, cache, charts
-from fercore.bias import Examination, document, mitigation, power, present, said
+from fercore.bias import Examination, document, mitigation, offered, power, present, said
 from fercore.curation import campaigns
 from fercore.domain import Permission
 from fercore.errors import FerError
@@ -14,6 +14,25 @@ from fercore.evaluation import published
 from fercore.schemes import AGE_BANDS, GENDERS
 
 _COLOURS = {c.class_id: c.colour for c in (*AGE_BANDS.classes, *GENDERS.classes)}
+
+
+def contrast(run_id: str, tags_of: str | None) -> tuple[str, str, str] | None:
+    """The boxes of one contrast, chosen before looking; None until two groups are chosen."""
+    attribute = st.selectbox("One contrast, chosen before looking", offered(cache.saved_filters()), index=None, format_func=said, key="contrast",
+                             bind="query-params", placeholder="of no attribute", width=270)
+    if not attribute:
+        return None
+    try:
+        names = cache.bias_groups(run_id, attribute, tags_of)
+    except FerError as error:
+        st.caption(access.plain(str(error)))
+        return None
+    def box(label: str, key: str, values: list[str]) -> str | None:
+        return st.selectbox(label, values, index=None, format_func=names.__getitem__, key=key, bind="query-params", width=160)
+
+    first = box("First group", "first", list(names))
+    second = box("Second group", "second", [value for value in names if value != first])
+    return (attribute, first, second) if first and second else None
 
 
 def table(found: Examination, *names: str) -> None:
@@ -62,15 +81,18 @@ def change(found: Examination) -> None:
 def missing(found: Examination) -> None:
     """How many tagged faces are missing, and a campaign that tags them."""
     table(found, "power")
-    lacking = [n for n in found.needs if n.more and n.untagged]
     person = access.actor()
-    if not lacking:
-        st.info("No predicted face without a tag could help: import more faces, or every group is large enough.", icon=":material/check:")
+    if not found.needs:
+        st.info("Only perceived age and gender are tagged by people: choose one of them, or both crossed, under Groups.", icon=":material/info:")
+        return
+    able = sorted((n for n in found.needs if n.untagged), key=lambda n: n.to_tag == 0)
+    if not able:
+        st.info("Every predicted face has these tags: import more faces to make groups larger.", icon=":material/check:")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        at = st.selectbox("Group", range(len(lacking)), format_func=lambda i: f"{lacking[i].group}: {lacking[i].more:,} missing", width=300)
-        need = lacking[at]
-        images = power.candidates(cache.bias_frame(found.scope.run_id, _asked(found)[-1]), need.attribute, need.to_tag)
+        at = st.selectbox("Group", range(len(able)), format_func=lambda i: _lacks(able[i]), width=300)
+        need = able[at]
+        images = power.candidates(cache.bias_frame(found.scope.run_id, _asked(found)[-1]), need.attribute, need.to_tag or None)
         asked = st.button(f"Have {charts.many(len(images))} tagged", type="primary", icon=":material/sell:", disabled=not person.may(Permission.PLAN))
     st.caption(f"Opens a tagging campaign over untagged faces of these predictions, at most {campaigns.HAND_PICKED:,}, in random order. When "
                "they are tagged, freeze the version again and choose it under \"Tags of\": the run need not be trained anew.")
@@ -95,12 +117,25 @@ def report(found: Examination) -> None:
     st.caption(f"One printable HTML file of {len(made) / 1024:,.0f} KB without scripts, faces or references. The same run and options give the same "
                f"bytes. SHA-256 {sha}")
     st.code(document.command(found), language="sh", wrap_lines=True)
-    signed = cache.bias_signatures(sha)
-    if len(signed):
-        st.dataframe(signed.drop(columns="person_id"), hide_index=True)
-    else:
+    signed = cache.bias_signatures(found.scope.run_id, sha)
+    here = signed[signed["this_report"]]
+    if here.empty:
         st.caption("Nobody has signed this report.")
-    if not person.may(Permission.APPROVE) or person.person_id in set(signed["person_id"]):
+    if len(signed):
+        st.subheader("Signatures of this run")
+        st.dataframe(signed.assign(this_report=signed["this_report"].map({True: "yes", False: "no"})), hide_index=True,
+                     column_order=["this_report", "recorded_at", "person", "role", "authentication", "note", "command", "report_sha256", "kept"],
+                     column_config={"this_report": "this report", "recorded_at": "signed at", "report_sha256": "SHA-256 of what was signed"})
+        st.caption("A report with other options, or made by other code, has other bytes and its own signatures.")
+    for each in signed.loc[signed["kept"] == "yes", "report_sha256"].unique():
+        try:
+            kept = document.signed(cache.workspace(), each)
+        except FerError as error:  # changed since the table was made
+            st.error(access.plain(str(error)))
+            continue
+        st.download_button(f"What was signed: {each[:12]}", kept, f"bias-{found.scope.run_id}-{each[:12]}.html", "text/html",
+                           icon=":material/download:", on_click="ignore")
+    if not person.may(Permission.APPROVE) or person.person_id in set(here["person_id"]):
         return
     with st.form("sign"):
         note = st.text_input("What you checked", max_chars=1000)
@@ -122,10 +157,12 @@ def mend(found: Examination) -> None:
         names = list(mitigation.MEANS)
         means = tuple(st.multiselect("By", names, names[:2], format_func=mitigation.MEANS.__getitem__, key="means", bind="query-params"))
     try:
-        plan = cache.mitigation_plan(person, run_id, attribute, means)
+        plan = cache.mitigation_plan(person, run_id, attribute, means, found.minimum)
     except FerError as error:
         st.info(access.plain(str(error)))
         return
+    if plan.warning():
+        st.warning(plan.warning(), icon=":material/warning:")
     st.dataframe(plan.shown(), hide_index=True, height="content" if len(plan.cells) < 25 else 620)
     st.caption(access.plain(" ".join(plan.notes())))
     with st.expander("The recipe with these targets"):
@@ -152,6 +189,15 @@ def mend(found: Examination) -> None:
             continue
         st.dataframe(shown, hide_index=True)
         st.caption(access.plain(said_of))
+
+
+def _lacks(need: power.Need) -> str:
+    """What a group lacks, in a few words."""
+    if need.more is None:
+        return f"{need.group}: {need.note or 'no gap of 5 points is possible'}"
+    if need.to_tag == 0:
+        return f"{need.group}: enough faces"
+    return f"{need.group}: {need.more:,} missing, of the others {need.more_others:,}"
 
 
 def _asked(found: Examination) -> tuple[str, tuple[str, ...], int, str | None, tuple[str, str, str] | None, str | None]:

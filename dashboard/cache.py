@@ -406,13 +406,19 @@ def bias_frame(store: Store, run_id: str, tags_of: str | None) -> pd.DataFrame:
 
 
 @reader("reports", "people")
-def bias_signatures(store: Store, sha256: str) -> pd.DataFrame:
-    return document.signatures(store, sha256)
+def bias_signatures(store: Store, run_id: str, sha256: str) -> pd.DataFrame:
+    return document.signatures(store, run_id, sha256)
+
+
+@reader(entries=16)
+def bias_groups(store: Store, run_id: str, attribute: str, tags_of: str | None) -> dict[str, str]:
+    """Value -> shown name of the groups of an attribute that can be compared among the tested faces."""
+    return {s.value: s.name for s in bias.slices(unseen(store.workspace, run_id, (attribute,), tags_of), [attribute]) if s.n and not s.listed_only}
 
 
 @reader("samples", "labels", "findings", "versions", entries=16)
-def mitigation_plan(store: Store, person: Person, run_id: str, attribute: str, means: tuple[str, ...]) -> mitigation.Plan:
-    return mitigation.propose(store, person, run_id, attribute, means)
+def mitigation_plan(store: Store, person: Person, run_id: str, attribute: str, means: tuple[str, ...], minimum: int) -> mitigation.Plan:
+    return mitigation.propose(store, person, run_id, attribute, means, minimum)
 
 
 @reader(entries=8)

@@ -1312,12 +1312,17 @@ def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age, g
          faces: Annotated[bool, typer.Option("--faces", help="Show mistakes of the worst groups in the HTML; else no face is shown.")] = False,
          force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
          sign: Annotated[str | None, typer.Option(help="Sign the report as read and accepted, with a note on what was checked.")] = None,
+         signatures: Annotated[bool, typer.Option("--signatures", help="Only list who signed which report of this run.")] = False,
          workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """How accuracy, precision, recall and F1 differ between perceived groups: tests, parity, association, power; as text, JSON, CSV or HTML."""
     place = Workspace(workspace)
+    if person:
+        with opened(workspace) as store:
+            actor(store, person).require(Permission.READ_RESULTS)
     found = biasing.examine(place, run, by.split(","), minimum, against=against, declared=biasing.parse_contrast(contrast) if contrast else None,
                             tags_of=tags)
-    report = document.html(found, document.worst_faces(place, found, 12) if faces else ()) if html or sign is not None else b""
+    asked = html or signatures or sign is not None
+    report = document.html(found, document.worst_faces(place, found, 12) if faces else ()) if asked else b""
     if html:
         document.write(html, report, force=force)
         say(f"{html}: {len(report):,} bytes, SHA-256 {document.sha256(report)}")
@@ -1327,6 +1332,14 @@ def bias(run: str, by: Annotated[str, typer.Option(help="Comma-separated: age, g
         with opened(workspace) as store:
             who = actor(store, person)
             say(f"signed {document.sign(store, who, found, report, sign)} as {who.name}, {who.authentication}")
+    if signatures:
+        with opened(workspace) as store:
+            signed = document.signatures(store, run, document.sha256(report)).drop(columns="person_id")
+        if signed.empty:
+            say(f"nobody has signed a report of {run}")
+        show(signed, as_json)
+        say(f"what was signed lies in {place.reports}, each as its SHA-256 with .html; the report of these options is {document.sha256(report)}")
+        return
     if as_json:
         show(found, True)
         return
@@ -1344,11 +1357,15 @@ def mitigate(run: str, even: Annotated[str, typer.Option(help="age_band, gender,
              seeds: Annotated[int, typer.Option(min=1, max=20, help="With --build: runs of each.")] = 3,
              outcome: Annotated[bool, typer.Option("--outcome", help="Only show what studies of this run's version came to.")] = False,
              by: Annotated[str, typer.Option(help="With --outcome: groups, as 'fercore bias' takes them.")] = "age_band,gender",
-             minimum: Annotated[int, typer.Option(min=1)] = biasing.MINIMUM,
+             minimum: Annotated[int, typer.Option(min=1, help="Cells with fewer faces are not weighted; with --outcome: are masked.")]
+             = biasing.MINIMUM,
              workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """Plan a recipe that evens out who is trained on; nothing is built unless --build says so."""
     place = Workspace(workspace)
     if outcome:
+        if person:
+            with opened(workspace) as store:
+                actor(store, person).require(Permission.READ_RESULTS)
         found = []
         for study in (studies := mitigation.studies(place, run)):
             try:
@@ -1366,15 +1383,16 @@ def mitigate(run: str, even: Annotated[str, typer.Option(help="age_band, gender,
         return
     with opened(workspace) as store:
         who = actor(store, person)
-        plan = mitigation.propose(store, who, run, even, means.split(","))
+        plan = mitigation.propose(store, who, run, even, means.split(","), minimum)
         built = mitigation.build(store, who, plan, build, own_code=True) if build else None
     started = mitigation.launch(place, who, plan, built, range(seeds), own_code=True) if built else None
     if as_json:
-        show({"plan": plan.cells, "targets": [t.model_dump(mode="json") for t in plan.targets], "notes": plan.notes(), "version": built,
+        show({"plan": plan.cells, "targets": [t.model_dump(mode="json") for t in plan.targets], "notes": plan.notes(),
+              "warning": plan.warning(), "tagged": plan.tagged, "training": plan.training, "version": built,
               "study": started[0] if started else None, "runs": started[1] if started else []}, True)
         return
     show(plan.shown(), False)
-    for note in plan.notes():
+    for note in filter(None, (plan.warning(), *plan.notes())):
         say(note)
     if started:
         say(f"built {built}; study {started[0]}: {len(started[1])} runs queued. See fercore mitigate {run} --outcome")

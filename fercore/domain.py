@@ -146,3 +146,8 @@ class Workspace:
     @property
     def slices(self) -> Path:
         return self.root / "slices"
+
+    @property
+    def reports(self) -> Path:
+        """Signed bias reports, by the SHA-256 of their bytes."""
+        return self.root / "reports"

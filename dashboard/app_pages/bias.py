@@ -35,17 +35,19 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     versions = [v for v in cache.version_table()["version_id"] if mine and v != mine.version_id]
     tags_of = st.selectbox("Tags of", versions, index=None, key="tags", bind="query-params", placeholder="the run's own version",
                            help="Another version, frozen after more faces were tagged", disabled=not versions, width=240)
-    contrast = st.text_input("One contrast, chosen before looking", key="contrast", bind="query-params", placeholder="age:young,senior", width=270)
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    declared = bias_views.contrast(run_id, tags_of)
 if not by:
     st.info("Choose at least one grouping.")
     st.stop()
 try:
-    found = cache.examined(run_id, by, int(minimum), before_id, bias.parse_contrast(contrast) if contrast else None, tags_of)
+    found = cache.examined(run_id, by, int(minimum), before_id, declared, tags_of)
 except FerError as error:
     st.info(access.plain(str(error)), icon=":material/info:")
-    if access.actor().may(Permission.LABEL):
-        st.page_link("app_pages/tag.py", label="Tag faces", icon=":material/sell:")
     st.stop()
 st.caption(f"Age and gender are perceived, by people who looked at the faces · {basis(runs[run_id])}")
 st.caption(" ".join(document.basis(found)[1:]))
+if found.untagged and view in ("Groups", "Tests"):
+    st.info(access.plain(document.in_short(found)[0]), icon=":material/sell:")
+    view = "Missing tags"
 bias_views.VIEWS[view](found)

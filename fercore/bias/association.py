@@ -1,7 +1,7 @@
 """What a version itself says: do labels and groups go together, and who is in it? No model is involved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fercore.bias.report import MINIMUM
-from fercore.bias.slices import CROSS, slices
+from fercore.bias.slices import CROSS, NOT_TAGGED, slices
 from fercore.evaluation.estimate import Estimate, Floats, masked, proportion
 from fercore.evaluation.metrics import DRAWS, bootstrapped
 
@@ -29,10 +29,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Association:
-    """Label against the groups of one attribute, over n distinct tagged faces. cramers_v: corrected for bias, 0 (none) to 1."""
+    """Label against the groups of one attribute, over n distinct tagged faces. untagged: distinct faces without a tag of it. cramers_v: corrected for
+    bias, 0 (none) to 1; with fewer than two groups or classes neither it nor NPMI nor the shares that would be 1 say anything."""
 
     attribute: str
     n: int
+    untagged: int
     cramers_v: Estimate
     cells: list[Cell]
 
@@ -57,13 +59,18 @@ def association(rows: pd.DataFrame, classes: Sequence[str], by: Sequence[str] = 
         n = int(counts.sum())
         drawn = np.random.default_rng(0).multinomial(n, counts.ravel() / n, DRAWS).reshape(DRAWS, *counts.shape) if n else counts[None]
         filled = (counts.sum(axis=1) > 0).sum(), (counts.sum(axis=0) > 0).sum()
-        v = Estimate(None, None, None, n, "fewer than two groups or classes")
+        v = alone = Estimate(None, None, None, n, "fewer than two groups or classes")
         if min(filled) > 1:
             value, spread = float(cramers_v(counts)), cramers_v(drawn, correct=2)
             v = bootstrapped(value, spread, n)
             if value == 0:  # draws corrected twice are 0 as well; corrected once, they say how much chance alone would hide
                 v = Estimate(value, 0.0, float(np.quantile(cramers_v(drawn), 0.975)), n)
-        out.append(Association(attribute, n, v, _cells([s.name for s in members], classes, counts, drawn, minimum)))
+        cells = _cells([s.name for s in members], classes, counts, drawn, minimum)
+        if min(filled) < 2:
+            cells = [replace(c, of_class=alone if filled[0] < 2 else c.of_class, of_group=alone if filled[1] < 2 else c.of_group, npmi=alone)
+                     for c in cells]
+        untagged = sum(s.n for s in groups if s.attribute == attribute and s.value == NOT_TAGGED)
+        out.append(Association(attribute, n, untagged, v, cells))
     return out
 
 

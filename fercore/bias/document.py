@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from html import unescape
 from importlib.metadata import version
 from importlib.resources import files as resources
 from pathlib import Path
@@ -23,7 +24,7 @@ from fercore.bias.present import class_name, gap_text, group_names, numbers, p_t
 from fercore.bias.report import AVERAGE, OVERALL, BiasRow
 from fercore.bias.slices import SAVED, said, slices
 from fercore.domain import Permission, Person, Workspace
-from fercore.errors import BadInput, Conflict
+from fercore.errors import BadInput, Conflict, FerError, NotFound
 from fercore.schemes import AGE_BANDS, GENDERS
 from fercore.store import Store, reports
 from fercore.versions import files
@@ -94,11 +95,13 @@ def html(found: Examination, faces: Sequence[Face] = ()) -> bytes:
     template = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True).from_string(
         (resources("fercore.bias") / "templates" / "report.html").read_text(encoding="utf-8"))
     scope = found.scope
-    plots = {shown["table"].title: Markup(_picture(found))}  # noqa: S704 - drawn here; matplotlib escapes its texts
-    hashes = {"version (manifest SHA-256)": scope.manifest_sha256, "predictions (SHA-256)": scope.predictions_sha256, "fercore": version("fercore")}
+    drawn = Markup(_picture(found))  # noqa: S704 - drawn here; matplotlib escapes its texts
+    plots = {table.title: drawn for name, table in shown.items() if name == "table"}
+    hashes = {"version (manifest SHA-256)": scope.manifest_sha256, "predictions (SHA-256)": scope.predictions_sha256,
+              "code that trained the run": scope.code_version, "fercore that made this report": version("fercore")}
     if found.against:
         hashes |= {"earlier run": found.against.run_id, "its version (manifest SHA-256)": found.against.manifest_sha256,
-                   "its predictions (SHA-256)": found.against.predictions_sha256}
+                   "its predictions (SHA-256)": found.against.predictions_sha256, "code that trained it": found.against.code_version}
     hashes |= {f"saved filter {name} (SHA-256 of its members)": sha for name, sha in scope.saved.items()}
     return template.render(
         faces=faces, scope=scope, tables=list(shown.values()), plots=plots, short=in_short(found), basis=basis(found), warnings=warnings(found),
@@ -107,7 +110,12 @@ def html(found: Examination, faces: Sequence[Face] = ()) -> bytes:
 
 
 def in_short(found: Examination) -> list[str]:
-    """What a reader takes away: worst group, largest gap with its interval and test, of each attribute."""
+    """What a reader takes away: worst group, largest gap with its interval and test, of each attribute; or how to get there without a tag."""
+    if found.untagged:
+        return [f"No predicted face has a tag: none of the {found.scope.tested:,} faces that {found.scope.run_id} was tested on has a perceived age "
+                "or gender, so groups cannot be compared. Have faces tagged from Missing tags on the Bias page, or import tags with: fercore import "
+                "tags FILE.csv. Then freeze the version again and choose it as the one whose tags are used (--tags V); the run need not be trained "
+                "anew."]
     names = group_names(found.table)
     out, test = [], {t.attribute: t for t in found.tests}
     for gap in found.table.gaps:
@@ -173,7 +181,7 @@ def sha256(report: bytes) -> str:
 
 
 def sign(store: Store, actor: Person, found: Examination, report: bytes, note: str) -> str:
-    """Records that the actor read and accepts this report; returns its SHA-256.
+    """Records that the actor read and accepts this report, and keeps its bytes; returns their SHA-256.
 
     Raises:
         NotAllowed: the actor may not approve. BadInput: no note, or one that is too long. Conflict: signed by the actor already.
@@ -183,16 +191,47 @@ def sign(store: Store, actor: Person, found: Examination, report: bytes, note: s
     if not 0 < len(text) <= 1000:
         raise BadInput("A note is needed", f"It has {len(text):,} characters", "Say in 1 to 1,000 characters what you checked")
     sha = sha256(report)
-    if actor.person_id in set(reports.signatures(store, sha)["person_id"]):
+    there = reports.signatures(store, found.scope.run_id)
+    if actor.person_id in set(there.loc[there["report_sha256"] == sha, "person_id"]):
         raise Conflict("You have signed it already", f"Report {sha[:12]} of {found.scope.run_id}", "A signature stays; nothing is left to do")
+    write(_kept_at(store.workspace, sha), report, force=True)
     reports.sign(store, actor, {"event_id": str(uuid7()), "report_sha256": sha, "run_id": found.scope.run_id, "version_id": found.scope.version_id,
                                 "manifest_sha256": found.scope.manifest_sha256, "note": text})
     return sha
 
 
-def signatures(store: Store, sha: str) -> pd.DataFrame:
-    """Who signed the report with this SHA-256 (see store.reports.signatures)."""
-    return reports.signatures(store, sha)
+def signatures(store: Store, run_id: str, sha: str) -> pd.DataFrame:
+    """Who signed a report of this run, first to last: recorded_at, person, role, authentication, note, person_id, report_sha256, this_report (whether
+    its SHA-256 is `sha`), command (that gave it), kept ("yes", or why what was signed cannot be read)."""
+    found = reports.signatures(store, run_id)
+    read = {each: _told(store.workspace, each) for each in found["report_sha256"].unique()}
+    return found.assign(this_report=found["report_sha256"] == sha, command=[read[each][0] for each in found["report_sha256"]],
+                        kept=[read[each][1] for each in found["report_sha256"]])
+
+
+def signed(workspace: Workspace, sha: str) -> bytes:
+    """The report that was signed, as it was. Raises: NotFound: it was not kept. Conflict: the file holds something else by now."""
+    path = _kept_at(workspace, sha)
+    try:
+        report = path.read_bytes()
+    except OSError as error:
+        raise NotFound("The signed report was not kept", f"{path}: {error.strerror}", "Restore it from a backup, or make it again") from error
+    if sha256(report) != sha:
+        raise Conflict("The signed report was changed", f"{path} is not what was signed", "Restore it from a backup")
+    return report
+
+
+def _kept_at(workspace: Workspace, sha: str) -> Path:
+    return workspace.reports / f"{sha}.html"
+
+
+def _told(workspace: Workspace, sha: str) -> tuple[str, str]:
+    """(command that the signed report names, "yes") or what keeps it from being read."""
+    try:
+        found = re.search(r'<code id="command">(.*?)</code>', signed(workspace, sha).decode())
+    except FerError as error:
+        return "not known", error.title
+    return unescape(found[1]) if found else "not known", "yes"
 
 
 def write(path: Path, report: bytes, *, force: bool = False) -> None:
@@ -229,7 +268,7 @@ def _picture(found: Examination) -> str:
     rows = [r for r in found.table.rows if r.kind == "group" and r.accuracy.value is not None]
     if not rows:
         return ""
-    everything: Any = next((r for r in found.table.rows if r.kind == "overall"), None)
+    everything: Any = next((r for r in found.table.rows if r.kind == "overall" and r.accuracy.value is not None), None)
     with rc_context({"svg.hashsalt": "fercore", "svg.fonttype": "none", "font.family": "sans-serif", "text.parse_math": False}):
         figure = Figure(figsize=(9, 0.8 + 0.3 * len(rows)), layout="constrained")
         axes = figure.subplots()
@@ -239,7 +278,7 @@ def _picture(found: Examination) -> str:
                           capsize=3)
         axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
         axes.invert_yaxis()
-        if everything and everything.accuracy.value is not None:
+        if everything:
             axes.axvline(100 * everything.accuracy.value, color="#57606a", linestyle=":", linewidth=1)
         axes.set_xlabel("accuracy in percent, 95 % interval" + (", dotted: overall average" if everything else ""))
         axes.spines[["top", "right"]].set_visible(False)

@@ -45,6 +45,7 @@ class Scope:
     version_id: str
     manifest_sha256: str
     predictions_sha256: str
+    code_version: str
     exploratory: bool
     synthetic: bool
     tested: int
@@ -75,6 +76,11 @@ class Examination:
     against: Scope | None
     trained_on_by_other: int
 
+    @property
+    def untagged(self) -> bool:
+        """No tested face has a tag, and tags alone were asked for: there is nothing to compare, only faces to tag."""
+        return not self.scope.tagged and all(part in TAGS for attribute in self.by for part in attribute.split(CROSS))
+
     def records(self) -> dict[str, Any]:
         """As JSON values without NaN."""
         return dict(to_json(self))
@@ -90,7 +96,7 @@ def examine(workspace: Workspace, run_id: str, by: Sequence[str] = ("age_band", 
         tags_of: a version whose tags to use, frozen after more faces were tagged; default: the run's own.
 
     Raises:
-        NotFound, Conflict, BadInput: as `evaluation.predictions`. BadInput: an attribute is unknown, or no face is tagged or left.
+        NotFound, Conflict, BadInput: as `evaluation.predictions`. BadInput: an attribute is unknown, or no face is left.
         Conflict: the runs have different classes.
     """
     by = list(dict.fromkeys(full(name) for name in by))
@@ -144,18 +150,18 @@ def _read(workspace: Workspace, run_id: str, by: Sequence[str], tags_of: str | N
         frame, retagged, relabelled = _retagged(frame, _rows(workspace, tags_of))
         rows, _, _ = _retagged(rows, _rows(workspace, tags_of))
     asked = {part.removeprefix(SAVED) for attribute in by for part in attribute.split(CROSS) if part.startswith(SAVED)}
-    ids = {name: saved(workspace, name).sample_ids for name in names(workspace) if name in asked}
+    if unknown := sorted(asked - set(there := names(workspace))):
+        raise BadInput("No such filter", f"{unknown[0]!r} is not saved in this workspace",
+                       f"Saved are: {', '.join(there)}" if there else "Save one on the Explore page")
+    ids = {name: saved(workspace, name).sample_ids for name in sorted(asked)}
     frame, rows = with_saved(frame, ids), with_saved(rows, ids)
     tagged = int(frame[list(TAGS)].notna().any(axis=1).sum())
     if frame.empty:
         raise BadInput("No face to test", f"{run_id} predicts {len(everything):,} faces, and was trained on all of them or has none",
                        "Use a run with test or out-of-fold predictions")
-    if not tagged and by and all(part in TAGS for attribute in by for part in attribute.split(CROSS)):
-        raise BadInput("No predicted face has a tag", f"None of the {len(frame):,} faces that {run_id} was tested on has a perceived age or gender",
-                       "Tag faces, freeze a new version, and train on it or name it with --tags")
     out = _left_out(config, rows, frame)
     scope = Scope(run_id, config["model"], config["protocol"], config["folds"], config["seed"], config["version_id"], config["manifest_sha256"],
-                  hashlib.sha256(path.read_bytes()).hexdigest(), bool(config.get("exploratory")),
+                  hashlib.sha256(path.read_bytes()).hexdigest(), config["code_version"] or "not recorded", bool(config.get("exploratory")),
                   (workspace.root / "demo.json").is_file(), len(frame), tagged, int((~unseen).sum()),
                   {str(k): int(v) for k, v in out["why"].value_counts().items()}, tags_of or config["version_id"], retagged, relabelled,
                   {name: hashlib.sha256("\n".join(i).encode()).hexdigest() for name, i in ids.items()})
@@ -165,7 +171,9 @@ def _read(workspace: Workspace, run_id: str, by: Sequence[str], tags_of: str | N
 def _left_out(config: dict[str, Any], rows: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
     tagged = rows[rows[list(TAGS)].notna().any(axis=1) & ~rows["sample_id"].isin(tested["sample_id"])]
     told = ({"test": "test was not read"} if config["folds"] else {}) | {"val": "used to choose the model"}
-    return tagged[["sample_id", "split", *TAGS]].assign(why=tagged["split"].map(told).fillna("trained on"))
+    leaky = config["protocol"] == "leaky"  # it drew its own parts, whatever the split of the version
+    why = "not in the leaky run's own test rows, or known to its model" if leaky else tagged["split"].map(told).fillna("trained on")
+    return tagged[["sample_id", "split", *TAGS]].assign(why=why)
 
 
 def _rows(workspace: Workspace, version_id: str) -> pd.DataFrame:
@@ -201,4 +209,4 @@ def _config(workspace: Workspace, run_id: str) -> dict[str, Any]:
         read = dict(json.loads((workspace.runs / run_id / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise BadInput("The run cannot be read", f"{run_id}: {error}", "List the runs with: fercore runs") from error
-    return {"folds": 0, "seed": 0, "model": "", "protocol": ""} | read
+    return {"folds": 0, "seed": 0, "model": "", "protocol": "", "code_version": ""} | read

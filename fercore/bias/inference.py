@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fercore.bias.report import Grouped
-from fercore.bias.slices import CROSS, Slice
+from fercore.bias.slices import CROSS, Slice, said
 from fercore.errors import BadInput
 from fercore.evaluation.compare import holm
 from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, design_effect, difference, masked, proportion
@@ -104,8 +104,8 @@ def adjusted(p_values: Sequence[float | None]) -> tuple[list[float | None], list
 
 
 def parse_contrast(text: str) -> tuple[str, str, str]:
-    """(attribute, group, group) of "age:young,senior". Raises: BadInput."""
-    attribute, _, groups = text.partition(":")
+    """(attribute, group, group) of "age:young,senior"; the attribute may be a filter, which has a colon too. Raises: BadInput."""
+    attribute, _, groups = text.rpartition(":")
     parts = [attribute.strip(), *(g.strip() for g in groups.split(","))]
     if len(parts) != 3 or not all(parts) or parts[1] == parts[2]:
         raise BadInput("A contrast names two groups of an attribute", repr(text), "Write it as age:young,senior")
@@ -126,18 +126,21 @@ def group_tests(found: Grouped) -> list[GroupTest]:
 
 def contrasts(found: Grouped, declared: tuple[str, str, str] | None = None) -> list[Contrast]:
     """Every pair of groups of every attribute that is not crossed, whose pairs are too many; with `declared` (attribute, first, second) that alone.
+    Groups are declared by value or by the name that is shown.
 
     Raises:
-        BadInput: the declared groups are not in the report, or too small.
+        BadInput: the declared groups are not in the report, the same, or too small.
     """
     if declared:
         attribute, *values = declared
-        pair = [next((s for s in found.groups if (s.attribute, s.value) == (attribute, v)), None) for v in values]
+        pair = [next((s for s in found.groups if s.attribute == attribute and v.casefold() in (s.value.casefold(), s.name.casefold())), None)
+                for v in values]
         for value, s in zip(values, pair, strict=True):
-            if s is None or s.listed_only or s.n < max(1, found.minimum):
-                raise BadInput("This contrast cannot be tested", f"{value!r} of {attribute} " + (
-                    "is no group of this report" if s is None else "is not compared" if s.listed_only else masked(s.n, found.minimum).note),
-                    f"Choose two of {', '.join(found.shown[i].value for i in found.of(attribute)) or 'another attribute'}")
+            if s is None or s.listed_only or s.n < max(1, found.minimum) or pair[0] is pair[1]:
+                raise BadInput("This contrast cannot be tested", f"{value!r} of {said(attribute)} " + (
+                    "is no group of this report" if s is None else "is not compared" if s.listed_only else
+                    "is named twice" if pair[0] is pair[1] else masked(s.n, found.minimum).note),
+                    f"Choose two of {', '.join(found.shown[i].name for i in found.of(attribute)) or 'another attribute'}")
         made = _contrast(found, *(s for s in pair if s))
         return [replace(made, p_holm=made.p_value, p_bh=made.p_value, declared=True)]
     out = []
@@ -164,7 +167,8 @@ def _permuted(found: Grouped, members: Sequence[Slice]) -> float:
 def parity(found: Grouped) -> list[Parity]:
     """For each attribute that has two groups to compare, and no class in it: the largest over classes, then each class.
 
-    A class with fewer than `minimum` faces, of it or of others, in one of the groups is masked.
+    Where one of the groups has fewer than `minimum` faces of a class the true positive rate is masked; of other classes, the false positive rate;
+    of either, equalised odds.
     """
     out = []
     for attribute in dict.fromkeys(s.attribute for s in found.groups if "label" not in s.attribute.split(CROSS)):
@@ -174,25 +178,26 @@ def parity(found: Grouped) -> list[Parity]:
         counts, drawn = found.counts[at], found.drawn[:, at]
         point, spread = _rates(counts), _rates(drawn)
         size, faces = counts.sum(axis=(1, 2)), int(counts.sum())
-        support = np.minimum(counts.sum(axis=2), size[:, None] - counts.sum(axis=2))  # [groups, classes]: of the rarer side
-        able = support.min(axis=0) >= max(1, found.minimum)
+        of_class = counts.sum(axis=2)
+        support = {"true": of_class, "false": size[:, None] - of_class, "odds": np.minimum(of_class, size[:, None] - of_class)}  # [groups, classes]
+        able = {rate: n.min(axis=0) >= max(1, found.minimum) for rate, n in support.items()}
         equal = _equal(found, at)
         rows = [Parity(attribute, c, _largest(float(point["parity"][j]), spread["parity"][:, j], equal["parity"][:, j], faces), *(
-            _largest(float(point[r][j]), spread[r][:, j], equal[r][:, j], n) if able[j] else _thin(found, at, support[:, j])
+            _largest(float(point[r][j]), spread[r][:, j], equal[r][:, j], n) if able[r][j] else _thin(found, at, support[r][:, j], n)
             for r, n in (("true", int(counts[:, j].sum())), ("false", faces - int(counts[:, j].sum())), ("odds", faces))))
             for j, c in enumerate(found.classes)]
         # The largest over classes is drawn as such, so that its interval knows that it was picked.
         largest = [_largest(float(point[r][which].max()), spread[r][:, which].max(axis=1), equal[r][:, which].max(axis=1), faces) if which.any()
                    else Estimate(None, None, None, faces, f"no class with n >= {found.minimum} in each group")
-                   for r, which in (("parity", np.ones(len(able), bool)), ("true", able), ("false", able), ("odds", able))]
+                   for r, which in (("parity", np.ones(len(found.classes), bool)), *able.items())]
         out += [Parity(attribute, "", *largest), *rows]
     return out
 
 
-def _thin(found: Grouped, at: list[int], support: Floats) -> Estimate:
+def _thin(found: Grouped, at: list[int], support: Floats, n: int) -> Estimate:
     least = int(support.argmin())
     note = f"{found.shown[at[least]].name}: {masked(int(support[least]), found.minimum).note}"
-    return Estimate(None, None, None, int(support[least]), note)
+    return Estimate(None, None, None, n, note)
 
 
 def _largest(value: float, drawn: Floats, equal: Floats, n: int) -> Estimate:

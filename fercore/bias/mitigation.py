@@ -14,7 +14,7 @@ from fercore.bias.inference import adjusted
 from fercore.bias.present import cell, class_name, p_text, points
 from fercore.bias.report import MINIMUM
 from fercore.bias.slices import CROSS, TAGS, Slice, full, said, slices
-from fercore.domain import Person, Workspace, slug
+from fercore.domain import Permission, Person, Workspace, slug
 from fercore.errors import BadInput, FerError
 from fercore.evaluation.compare import mcnemar
 from fercore.evaluation.estimate import Estimate, Floats, Ints, codes, design_effect, masked, paired_difference, wilson
@@ -29,13 +29,14 @@ from fercore.versions.recipe import make
 
 MEANS = {"rows": "adding candidates", "weights": "weighting up", "caps": "leaving out above the median"}
 HEAVIEST = 5  # no face counts more than this many times
+ENOUGH = 0.2  # of the training faces should be tagged, or the plan evens out what nobody knows
 _ALL = 10**9
 
 
 @dataclass(frozen=True)
 class PlanCell:
     """Training faces of one group and class: here now, wanted, candidates available, and what the plan makes of them; missing is what no means
-    gives."""
+    gives. note: why the faces are not weighted up although they are fewer than wanted."""
 
     value: str
     group: str
@@ -47,11 +48,13 @@ class PlanCell:
     removed: int
     weight: float
     missing: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`recipe` is that of the run's version with `targets` appended; weighted: runs must use the weights of the version."""
+    """`recipe` is that of the run's version with `targets` appended; weighted: runs must use the weights of the version. tagged: of the `training`
+    faces, those in a cell."""
 
     run_id: str
     version_id: str
@@ -61,18 +64,28 @@ class Plan:
     weighted: bool
     candidate_sources: tuple[str, ...]
     cells: list[PlanCell]
+    tagged: int
+    training: int
 
     def shown(self) -> pd.DataFrame:
         return pd.DataFrame([{"group": c.group, "class": class_name(c.class_id), "in training": c.here, "wanted": c.wanted, "available": c.available,
-                              "added": c.added, "left out": c.removed, "weight": "" if c.weight == 1 else f"{c.weight:.2f}", "missing": c.missing}
+                              "added": c.added, "left out": c.removed, "weight": c.note or ("" if c.weight == 1 else f"{c.weight:.2f}"),
+                              "missing": c.missing}
                              for c in self.cells])
+
+    def warning(self) -> str:
+        """What speaks against building it; empty for nothing."""
+        return "" if self.tagged >= ENOUGH * self.training else (
+            f"Fewer than {100 * ENOUGH:.0f} % of the training faces are tagged: the groups of the others are unknown, so this plan may even out "
+            "nothing. Tag training faces, and freeze the version again.")
 
     def notes(self) -> list[str]:
         """What a person should know before building it."""
         lacking = sum(c.missing for c in self.cells)
         where = f"Candidates come from {', '.join(self.candidate_sources)}." if self.candidate_sources else (
             "No candidates: every source is in the version already. Import another tagged source to add faces.")
-        return [f"Wanted is the median over the groups of {said(self.attribute)} in each class, in training faces. {where}",
+        return [f"{self.tagged:,} of {self.training:,} training faces are tagged with a group of {said(self.attribute)}; cells count only those.",
+                f"Wanted is the median over the groups of {said(self.attribute)} in each class, in training faces. {where}",
                 f"{lacking:,} faces are missing after this plan." if lacking else "Every cell reaches what is wanted.",
                 "The version is built from the facts of now: labels and tags that people changed since are in it, too.",
                 *([f"A weighted face counts at most {HEAVIEST} times; both versions train with the same settings but for the weights."]
@@ -117,13 +130,15 @@ class Outcome:
     rows: list[GroupOutcome]
 
 
-def propose(store: Store, actor: Person, run_id: str, attribute: str = "age_band", means: Sequence[str] = ("rows", "weights")) -> Plan:
-    """A plan for the version of a run. Nothing is built.
+def propose(store: Store, actor: Person, run_id: str, attribute: str = "age_band", means: Sequence[str] = ("rows", "weights"),
+            minimum: int = MINIMUM) -> Plan:
+    """A plan for the version of a run. Nothing is built. Cells of fewer than `minimum` faces are not weighted: few faces would stand for many.
 
     Raises:
-        NotFound: no such run or version. BadInput: an unknown attribute or means, a leaky run, fewer than two groups are tagged in training, or no
-            recipe says what is planned.
+        NotAllowed: the actor may not read results. NotFound: no such run or version. BadInput: an unknown attribute or means, a leaky run, fewer
+            than two groups are tagged in training, or no recipe says what is planned.
     """
+    actor.require(Permission.READ_RESULTS)
     attribute = full(attribute)
     fields = attribute.split(CROSS)
     if unknown := [f for f in fields if f not in TAGS] + [m for m in means if m not in MEANS]:
@@ -162,17 +177,21 @@ def propose(store: Store, actor: Person, run_id: str, attribute: str = "age_band
             added = min(max(goal - n, 0), int(available[i, j])) if "rows" in means else 0
             removed = max(n - goal, 0) if "caps" in means and goal else 0
             held = n + added - removed
-            weight = min(goal / held, HEAVIEST) if "weights" in means and 0 < held < goal else 1.0
+            light = "weights" in means and held < goal
+            note = masked(held, minimum).note if light and held < max(1, minimum) else ""
+            weight = min(goal / held, HEAVIEST) if light and not note else 1.0
             if added:
                 targets.append(Target(where=wheres[i], classes=(c,), at_least=n + added, candidates=Candidates(sources=spare)))
             if removed:
                 targets.append(Target(where=wheres[i], classes=(c,), at_most=goal))
             if round(held * weight) > held:
                 targets.append(Target(where=wheres[i], classes=(c,), at_least=round(held * weight), by="weight"))
-            cells.append(PlanCell(s.value, s.name, c, n, goal, int(available[i, j]), added, removed, weight, max(0, goal - round(held * weight))))
+            cells.append(PlanCell(s.value, s.name, c, n, goal, int(available[i, j]), added, removed, weight,
+                                  max(0, goal - round(held * weight)), note))
     changed = recipe.model_copy(update={"targets": (*recipe.targets, *targets), "title": "", "about": "", "published": ()})
     changed = restated(stated(changed))  # model_copy checks nothing
-    return Plan(run_id, version_id, attribute, changed, tuple(targets), any(t.by == "weight" for t in targets), spare, cells)
+    return Plan(run_id, version_id, attribute, changed, tuple(targets), any(t.by == "weight" for t in targets), spare, cells,
+                int(counts.sum()), len(train))
 
 
 def build(store: Store, actor: Person, plan: Plan, name: str, *, own_code: bool = False) -> str:

@@ -28,9 +28,10 @@ class Need:
     Attributes:
         n: tagged faces here. reference: accuracy of the attribute's other groups together; where they are too few, that alone is said.
         needed: faces of this group, and as many others, for 80 % power at the two-sided 5 % level to see it GAP below the reference; None where the
-            reference itself is lower than GAP. more: how many of them are missing.
-        untagged: predicted faces without a tag of this attribute. to_tag: how many of them must be tagged to find `more`, at the share this
-            group has among the tagged; None where it has none yet. detectable: the gap that n can show now; None where even 100 points cannot.
+            reference itself is lower than GAP. more, more_others: how many of this group, and of the others, are missing.
+        untagged: predicted faces without a tag of this attribute. to_tag: how many of them must be tagged to find both, at the shares among the
+            tagged; all of them, with a note, where they cannot suffice; None where the group has no face yet. detectable: the gap that n can show
+            now; None where even 100 points cannot.
     """
 
     attribute: str
@@ -40,9 +41,11 @@ class Need:
     reference: Estimate
     needed: int | None
     more: int | None
+    more_others: int | None
     untagged: int
     to_tag: int | None
     detectable: float | None
+    note: str = ""
 
 
 def faces_needed(reference: float, gap: float = GAP, power: float = POWER, level: float = LEVEL) -> int | None:
@@ -75,7 +78,7 @@ def needs(found: Grouped, gap: float = GAP) -> list[Need]:
             others = np.any([m.mask for m in members if m is not s], axis=0)
             about = (attribute, s.value, s.name, s.n)
             if others.sum() < max(1, found.minimum):
-                out.append(Need(*about, masked(int(others.sum()), found.minimum), None, None, untagged, None, None))
+                out.append(Need(*about, masked(int(others.sum()), found.minimum), None, None, None, untagged, None, None, "too few others to say"))
                 continue
             correct, unit = found.frame["correct"].to_numpy(dtype=bool), found.frame["duplicate_group"].to_numpy(np.int64)
             place = np.unique(unit[others], return_inverse=True)[1]
@@ -83,10 +86,15 @@ def needs(found: Grouped, gap: float = GAP) -> list[Need]:
             share = float(reference.value or 0)
             alone = faces_needed(share, gap)
             needed = None if alone is None else ceil(alone * effect)
-            more = None if needed is None else max(0, needed - s.n)
-            to_tag = None if more is None or (more and not s.n) else ceil(more * tagged / s.n) if more else 0
-            out.append(Need(*about, reference, needed, more, untagged, to_tag, detectable(share, s.n / effect, others.sum() / effect)
-                            if s.n > 1 else None))
+            shows = detectable(share, s.n / effect, others.sum() / effect) if s.n > 1 else None
+            if needed is None:
+                out.append(Need(*about, reference, None, None, None, untagged, None, shows))
+                continue
+            rest = int(others.sum())
+            more, more_others = max(0, needed - s.n), max(0, needed - rest)
+            to_tag = None if more and not s.n else max((ceil(k * tagged / n) for k, n in ((more, s.n), (more_others, rest)) if k), default=0)
+            note = "none of this group is tagged yet" if to_tag is None else "cannot be reached with the untagged faces" if to_tag > untagged else ""
+            out.append(Need(*about, reference, needed, more, more_others, untagged, None if to_tag is None else min(to_tag, untagged), shows, note))
     return out
 
 

@@ -37,7 +37,7 @@ def numbers(found: Examination) -> dict[str, pd.DataFrame]:
 
 
 def texts(found: Examination) -> dict[str, Shown]:
-    """The same for people, without what is empty."""
+    """The same for people, without what is empty, or compares groups of which no face is tagged."""
     names = group_names(found.table)
     least = f"Cells below {found.minimum} faces are masked."
     shown = {
@@ -59,13 +59,15 @@ def texts(found: Examination) -> dict[str, Shown]:
             "Differences of accuracy in points with plain 95 % intervals; p values corrected over all pairs of this table. Crossed attributes "
             "have too many pairs to test."),
         "parity": Shown("One class against the rest", pd.DataFrame([{
-            "by": said(r.attribute), "class": class_name(r.class_id) or "Largest", "faces": r.parity.n, "of the class": r.true_positive.n,
-            "demographic parity": points(r.parity), "true positive rate": points(r.true_positive), "false positive rate": points(r.false_positive),
+            "by": said(r.attribute), "class": class_name(r.class_id) or "Largest", "faces": r.parity.n,
+            "of the class": f"{r.true_positive.n:,}" if r.class_id else "all classes", "demographic parity": points(r.parity),
+            "true positive rate": points(r.true_positive), "false positive rate": points(r.false_positive),
             "equalised odds": points(r.odds)} for r in found.parity]),
             "Largest difference between the groups, in points, with 95 % bootstrap intervals by duplicate group. A largest difference is never "
             f"below 0 and is above it by chance alone: the interval starts at 0 where groups that are treated alike would show as much. {least}"),
         "association": Shown("Do labels and groups go together in the version?", pd.DataFrame([{
-            "by": said(a.attribute), "faces": a.n, "Cramér's V": a.cramers_v.number().partition(", n =")[0]} for a in found.association]),
+            "by": said(a.attribute), "faces": a.n, "not tagged": f"{a.untagged:,}", "Cramér's V": a.cramers_v.number().partition(", n =")[0]}
+            for a in found.association]),
             "Corrected for bias. 0: labels are spread alike over the groups; 1: the group tells the label. Distinct tagged faces of all splits."),
         "representation": Shown("Who is in the version?", pd.DataFrame([{
             "by": said(a.attribute), "group": c.group, "class": class_name(c.class_id), "faces": c.n,
@@ -75,14 +77,14 @@ def texts(found: Examination) -> dict[str, Shown]:
         "power": Shown("How many tagged faces are missing?", pd.DataFrame([{
             "by": said(n.attribute), "group": n.group, "faces": n.n, "accuracy of the others": cell(n.reference),
             "needed": f"{n.needed:,}" if n.needed is not None else "" if n.reference.value is None else "no gap of 5 points is possible",
-            "missing": "" if n.more is None else f"{n.more:,}",
-            "untagged": f"{n.untagged:,}", "to tag": "" if n.to_tag is None else f"{n.to_tag:,}",
+            "missing": "" if n.more is None else f"{n.more:,}", "missing of the others": "" if n.more_others is None else f"{n.more_others:,}",
+            "untagged": f"{n.untagged:,}", "to tag": n.note or ("" if n.to_tag is None else f"{n.to_tag:,}"),
             "gap that shows now": "" if n.detectable is None else f"{100 * n.detectable:.1f} points"} for n in found.needs]),
-            "For 80 % power at the 5 % level to see a gap of 5 points below the other groups, with as many faces of those. \"To tag\" assumes "
-            "that the group is as frequent among the untagged as among the tagged.")}
+            "For 80 % power at the 5 % level to see a gap of 5 points below the other groups, with as many faces of those. \"To tag\" finds "
+            "both, if the groups are as frequent among the untagged as among the tagged.")}
     if found.change:
         shown |= _change(found.change, found)
-    return {name: s for name, s in shown.items() if len(s.rows)}
+    return {name: s for name, s in shown.items() if len(s.rows) and not (found.untagged and name in ("table", "tests", "contrasts", "parity"))}
 
 
 def _change(change: BeforeAfter, found: Examination) -> dict[str, Shown]:

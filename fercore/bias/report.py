@@ -107,7 +107,7 @@ def bias_table(frame: pd.DataFrame, classes: Sequence[str], by: Sequence[str] = 
 
     A group's accuracy has a Wilson interval, an average of accuracies a bootstrap by duplicate group, jointly over the groups, and macro figures
     run over the classes that have faces in the group (see `metrics.over_classes`). Groups with
-    fewer than `minimum` faces are masked and enter no average. n of an average counts each face once.
+    fewer than `minimum` faces are masked and enter no average, and one group alone has none. n of an average counts each face once.
 
     Raises:
         FerError: predictions on faces that were trained on; they flatter every group.
@@ -123,9 +123,11 @@ def table_of(found: Grouped) -> BiasTable:
     point, spread = scores(found.counts), scores(found.drawn)
     reports = [per_class(frame[s.mask], found.classes) for s in shown]
 
-    def estimate(attribute: str, metric: str, at: list[int], n: int) -> Estimate:
+    def estimate(attribute: str, metric: str, at: list[int], n: int, averaged: bool = False) -> Estimate:
         if not at:
             return Estimate(None, None, None, n, f"no group with n >= {minimum}")
+        if averaged and len(at) == len({shown[i].attribute for i in at}):
+            return Estimate(None, None, None, n, "only one group" + " of each attribute" * (attribute == OVERALL))
         if metric != "accuracy" and "label" in attribute.split(CROSS):
             return Estimate(None, None, None, n, "one class")  # a mean over classes says nothing here
         if metric != "accuracy":
@@ -142,7 +144,7 @@ def table_of(found: Grouped) -> BiasTable:
     def average(attribute: str, members: list[Slice]) -> BiasRow:
         n = int(np.any([s.mask for s in members], axis=0).sum()) if members else 0
         head = ("", "", OVERALL, "overall") if attribute == OVERALL else (attribute, "", AVERAGE, "average")
-        cells = [estimate(attribute, m, [place[id(s)] for s in members], n) for m in METRICS]
+        cells = [estimate(attribute, m, [place[id(s)] for s in members], n, averaged=True) for m in METRICS]
         return BiasRow(*head, n, *[*cells, Estimate(None, None, None, n, "not averaged")])
 
     rows = []

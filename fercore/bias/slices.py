@@ -20,6 +20,7 @@ NOT_TAGGED = "not_tagged"
 NAMES = {CANNOT_TELL: "cannot tell", NOT_TAGGED: "not tagged"}
 SAID = {AGE_BANDS.field: "perceived age", GENDERS.field: "perceived gender", "label": "class"}
 BANDS = (80, 112, 144, 176)  # of the mean pixel value, 0-255: five bands
+_SPELT = {name: name for name in SINGLE} | ALIASES | {shown: name for name, shown in SAID.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +49,8 @@ def said(attribute: str) -> str:
 
 
 def full(name: str) -> str:
-    """An attribute by its own name, e.g. "age_band x label" for "age x class"."""
-    return CROSS.join(ALIASES.get(part.strip(), part.strip()) for part in name.split(CROSS))
+    """An attribute by its own name, e.g. "age_band x label" for "age x class" or "Perceived age x class"."""
+    return CROSS.join(_SPELT.get(part.strip().lower(), part.strip()) for part in name.split(CROSS))
 
 
 def slices(frame: pd.DataFrame, by: Sequence[str]) -> list[Slice]:
@@ -60,11 +61,15 @@ def slices(frame: pd.DataFrame, by: Sequence[str]) -> list[Slice]:
         by: any of "age_band" (or "age"), "gender", "label" (or "class"), "source", "brightness", "filter: NAME", and two of them as "A x B".
 
     Raises:
-        BadInput: unknown attribute, or a tag outside its scheme.
+        BadInput: unknown attribute, one crossed with itself, or a tag outside its scheme.
     """
     found = []
     for attribute in dict.fromkeys(full(name) for name in by):
-        parts = [_values(frame, field) for field in attribute.split(CROSS)]
+        fields = attribute.split(CROSS)
+        if len(set(fields)) < len(fields):
+            raise BadInput("An attribute crossed with itself", f"{attribute!r} gives no new groups",
+                           f"Cross two different ones, or give {fields[0]} alone")
+        parts = [_values(frame, field) for field in fields]
         if len(parts) > 2:
             raise BadInput("Too many attributes", f"{attribute!r} crosses {len(parts)}", "Cross two at most; cells of three are too small")
         values, groups = parts[0]

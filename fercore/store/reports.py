@@ -28,13 +28,13 @@ def sign(store: Store, person: Person, row: dict[str, Any]) -> None:
               "$authentication, $at)", {**row, **_by(person)})
 
 
-def signatures(store: Store, report_sha256: str) -> pd.DataFrame:
-    """Who signed this report, first to last: recorded_at, person (name), role, authentication, note, person_id."""
+def signatures(store: Store, run_id: str) -> pd.DataFrame:
+    """Who signed a report of this run, first to last: recorded_at, person (name), role, authentication, note, person_id, report_sha256."""
     return store.frame("""
-        SELECT s.recorded_at, coalesce(p.name, s.person_id) AS person, s.role, s.authentication, s.note, s.person_id
+        SELECT s.recorded_at, coalesce(p.name, s.person_id) AS person, s.role, s.authentication, s.note, s.person_id, s.report_sha256
         FROM report_signatures AS s LEFT JOIN people AS p ON p.person_id = s.person_id
-        WHERE s.report_sha256 = $sha ORDER BY s.recorded_at
-    """, {"sha": report_sha256})
+        WHERE s.run_id = $run ORDER BY s.recorded_at
+    """, {"run": run_id})
 
 
 def _by(person: Person) -> dict[str, Any]:

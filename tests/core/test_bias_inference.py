@@ -19,6 +19,7 @@ from fercore.bias.association import association, cramers_v, npmi
 from fercore.bias.inference import adjusted, contrasts, group_tests, parity, parse_contrast, permutation
 from fercore.bias.power import detectable, faces_needed, needs
 from fercore.bias.report import grouped
+from fercore.bias.slices import full
 from fercore.errors import BadInput
 from fercore.evaluation.calibration import calibration_error
 from fercore.evaluation.estimate import difference, proportion, to_json, wilson
@@ -73,7 +74,11 @@ def test_a_class_that_a_group_lacks_is_explained():
     frame = faces(900).assign(gender=lambda f: f["gender"].mask((f["gender"] == "male") & (f["label"] == "disgust"), "female"))
     found = grouped(frame, CLASSES, by=["gender"])
     disgust = next(r for r in parity(found) if r.class_id == "disgust")
-    assert disgust.odds.points() == "Male: n = 0 < 20" and disgust.parity.value is not None
+    assert disgust.odds.points() == disgust.true_positive.points() == "Male: n = 0 < 20" and disgust.parity.value is not None
+    wrong = (frame["label"] != "disgust") & (frame["predicted"] == "disgust")  # the false positive rate needs faces of other classes only
+    rate = {sex: wrong[frame["gender"] == sex].sum() / ((frame["gender"] == sex) & (frame["label"] != "disgust")).sum() for sex in ("female", "male")}
+    assert disgust.false_positive.value == pytest.approx(abs(rate["female"] - rate["male"]))
+    assert disgust.true_positive.n == (frame["label"] == "disgust").sum()
     only = grouped(frame.assign(gender="male"), CLASSES, by=["gender"])
     assert parity(only) == [] and contrasts(only) == [] and group_tests(only)[0].note == "fewer than two groups to compare"
     assert group_tests(only)[0].p_value is None and group_tests(only)[0].p_holm is None
@@ -151,10 +156,14 @@ def test_a_declared_contrast_stands_alone():
     assert len(everything) == 3 and len(one) == 1 and one[0].declared
     assert one[0].p_value == one[0].p_holm == same.p_value < same.p_holm
     assert one[0].difference.value == pytest.approx(0.15)
-    with pytest.raises(BadInput, match="'child' of age_band n = 0 < 20"):
+    assert contrasts(grouped(frame, TWO, by=["age"]), ("age_band", "YOUNG", "Senior")) == one
+    with pytest.raises(BadInput, match=r"'child' of perceived age n = 0 < 20\. Choose two of Young, Middle-aged, Senior"):
         contrasts(grouped(frame, TWO, by=["age"]), ("age_band", "child", "senior"))
-    assert parse_contrast("age: young, senior") == ("age", "young", "senior")
-    with pytest.raises(BadInput, match="'not_tagged' of age_band is not compared"):
+    with pytest.raises(BadInput, match="'Middle-aged' of perceived age is named twice"):
+        contrasts(grouped(frame, TWO, by=["age"]), ("age_band", "Middle-aged", "middle_aged"))
+    assert parse_contrast("age: young, senior") == ("age", "young", "senior") and parse_contrast("filter: men:in,out") == ("filter: men", "in", "out")
+    assert [full(name) for name in ("Age", "Perceived gender", "gender x CLASS", "filter: Men")] == ["age_band", "gender", "gender x label", "filter: Men"]
+    with pytest.raises(BadInput, match="'not_tagged' of perceived age is not compared"):
         contrasts(grouped(frame.assign(age_band=frame["age_band"].replace({"young": None})), TWO, by=["age"]), ("age_band", "senior", "not_tagged"))
     for bad in ("", "age", "age:young", "age:young,senior,child", ":a,b", "age:young,young"):
         with pytest.raises(BadInput, match="names two groups"):
@@ -217,6 +226,23 @@ def test_representation_counts_distinct_faces_and_masks_small_cells():
         ("Female", "happy", 50), ("Female", "sad", 0), ("Male", "happy", 10), ("Male", "sad", 35)]
     assert both.cells[1].npmi.note == "n = 0 < 20" and both.cells[1].of_group.value == 0 and both.cells[0].of_class.value == pytest.approx(50 / 60)
     assert none.n == 0 and none.cells == [] and none.cramers_v.note == "fewer than two groups or classes"
+    assert (both.untagged, none.untagged) == (5, 100)
+
+
+def test_one_group_alone_is_associated_with_nothing_and_is_no_average():
+    rows = pd.DataFrame({"sample_id": range(60), "duplicate_group": range(60), "label": ["happy"] * 40 + ["sad"] * 20, "gender": "female"})
+    alone, = association(rows, TWO, by=["gender"])
+    note = "fewer than two groups or classes"
+    assert {c.npmi.note for c in alone.cells} == {c.of_class.note for c in alone.cells} == {alone.cramers_v.note} == {note}
+    assert alone.cells[0].of_group.value == pytest.approx(2 / 3) and alone.cells[0].npmi.value is None
+    one_class, = association(rows.assign(label="happy", gender=["female", "male"] * 30), TWO, by=["gender"])
+    assert {c.npmi.note for c in one_class.cells} == {c.of_group.note for c in one_class.cells} == {note} and one_class.cells[0].of_class.value == 0.5
+    young = scored(np.arange(60) < 40, age_band="young", gender="male")
+    table = {r.kind: r for r in bias_table(young, TWO, by=["age", "gender"]).rows}
+    assert table["average"].accuracy.points() == "only one group" and table["average"].n == 60
+    assert table["overall"].macro_f1.points() == "only one group of each attribute"
+    two = bias_table(young.assign(gender=["female", "male"] * 30), TWO, by=["age", "gender"]).rows
+    assert [r.accuracy.value is None for r in two if r.kind in ("average", "overall")] == [True, False, False]
 
 
 def test_faces_needed_are_those_of_the_notes_and_give_the_power():
@@ -236,11 +262,15 @@ def test_what_each_group_lacks():
     need = {n.value: n for n in needs(grouped(scored(np.arange(1400) % 10 < 8, age_band=age), TWO, by=["age", "gender"]))}
     senior = need["senior"]
     assert senior.reference.value == pytest.approx(0.8) and senior.needed == faces_needed(0.8) and senior.more == senior.needed - 100
-    assert (senior.untagged, senior.to_tag) == (400, senior.more * 10) and 0.12 < senior.detectable < 0.16
-    assert need["child"].to_tag is None and need["child"].detectable is None
+    assert (senior.untagged, senior.to_tag, senior.note) == (400, 400, "cannot be reached with the untagged faces") and 0.12 < senior.detectable < 0.16
+    assert need["child"].to_tag is None and need["child"].detectable is None and need["child"].note == "none of this group is tagged yet"
+    assert senior.more_others == max(0, senior.needed - 900) and need["young"].more_others == need["young"].needed - 100 > 0
+    more = grouped(scored(np.arange(21_000) % 10 < 8, age_band=age[:1000] + [None] * 20_000), TWO, by=["age"])
+    senior, young = (next(n for n in needs(more) if n.value == v) for v in ("senior", "young"))
+    assert (senior.to_tag, senior.note) == (senior.more * 10, "") and young.to_tag == young.more_others * 10 > young.more
     assert need["male"].reference.note == "n = 0 < 20" and need["male"].needed is None
     copies = needs(grouped(scored(np.repeat(np.arange(700) % 10 < 8, 2), np.arange(1400) // 2, age_band=age), TWO, by=["age"]))
     assert next(n.needed for n in copies if n.value == "senior") == pytest.approx(2 * senior.needed, rel=0.01)
     assert json.dumps(to_json(copies), allow_nan=False)
     wrong = needs(grouped(scored(np.zeros(1400, bool), age_band=age), TWO, by=["age"]))
-    assert {(n.needed, n.more, n.to_tag, n.detectable) for n in wrong} == {(None,) * 4}
+    assert {(n.needed, n.more, n.more_others, n.to_tag, n.detectable) for n in wrong} == {(None,) * 5}

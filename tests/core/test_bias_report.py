@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import ANNOTATOR, LEAD, REVIEWER
+from helpers import ANNOTATOR, LEAD, REVIEWER, fercore, refused
 
 from fercore import jobs
 from fercore.bias import document, examine, mitigation, power, present, saved
 from fercore.bias.examine import left_out, pair, unseen
 from fercore.domain import Filter, Workspace
-from fercore.errors import BadInput, Conflict, FerError, NotAllowed
+from fercore.errors import BadInput, Conflict, FerError, NotAllowed, NotFound
 from fercore.evaluation import predictions
-from fercore.store import Store, reports
+from fercore.store import Store
 from fercore.versions import files, lifecycle
 from fercore.versions.recipe import Recipe
 
@@ -86,7 +86,8 @@ def test_faces_that_the_model_was_trained_on_are_left_out_and_counted(own):
 def test_bad_input_is_explained(own):
     place, run, k_fold = own
     version = json.loads((place.runs / run / "config.json").read_text())["version_id"]
-    for by, text in ((["race"], "'race'"), (["filter: gone"], "'filter: gone'"), (["age x gender x class"], "crosses 3")):
+    for by, text in ((["race"], "'race'"), (["filter: gone"], "'gone' is not saved.*Save one on the Explore page"),
+                     (["age x gender x class"], "crosses 3"), (["age x age_band"], "crossed with itself")):
         with pytest.raises(BadInput, match=text):
             examine(place, run, by)
     copied(place, k_fold, "fewer", lambda f: f[f["fold"] > 0])
@@ -94,9 +95,11 @@ def test_bad_input_is_explained(own):
         examine(place, "fewer")
     path = place.versions / version / "manifest.parquet"
     pd.read_parquet(path).assign(age_band=None, gender=None).to_parquet(path)
-    with pytest.raises(BadInput, match="No predicted face has a tag.*perceived age or gender"):
-        examine(place, run)
-    assert examine(place, run, ["brightness"]).scope.tagged == 0
+    bare, other = examine(place, run), examine(place, run, ["brightness", "age"])
+    assert bare.untagged and not other.untagged and bare.scope.tagged == other.scope.tagged == 0
+    assert set(present.texts(bare)) == {"association", "power"} and {n.untagged for n in bare.needs} == {bare.scope.tested}
+    assert "fercore import tags" in document.in_short(bare)[0] and b"No predicted face has a tag" in document.html(bare)
+    assert "table" in present.texts(other)
     with Store(place) as store:
         other = lifecycle.freeze(store, LEAD, Recipe(scheme="engaged4@1", labels={"map": {"angry": "engaged"}}), "four")
     rows = files.manifest(place, other)
@@ -170,6 +173,8 @@ def test_a_saved_filter_is_a_group_and_stays_what_it_is(own):
     assert inside["in men-only"] == inside["Male"] and inside["in men-only"][0] + inside["all others"][0] == found.scope.tested
     assert found.scope.saved.keys() == {"men-only"} and "filter: men-only" in document.command(found)
     assert next(r.n for r in found.table.rows if r.kind == "average" and r.attribute == "gender") > 0
+    with pytest.raises(BadInput, match="Saved are: men-only"):
+        examine(place, run, ["filter: man-only"])
     for text in ("{", "[]"):
         (place.slices / "men-only.json").write_text(text)
         with pytest.raises(BadInput, match="A saved filter cannot be read"):
@@ -247,12 +252,42 @@ def test_a_signature_is_bound_to_the_bytes_and_stays(own):
         with pytest.raises(Conflict, match="already"):
             document.sign(store, REVIEWER, found, made, "again")
         document.sign(store, LEAD, found, made, "Seen")
-        signed = reports.signatures(store, sha)
-        assert signed["note"].tolist() == ["Checked the gaps", "Seen"] and signed["authentication"].unique().tolist() == ["local, not authenticated"]
-        assert reports.signatures(store, document.sha256(made + b" ")).empty
+        other = examine(place, run, ["gender"], 5)
+        document.sign(store, LEAD, other, document.html(other), "Gender alone")
+        signed = document.signatures(store, run, sha)
+        assert signed["note"].tolist() == ["Checked the gaps", "Seen", "Gender alone"]
+        assert signed["authentication"].unique().tolist() == ["local, not authenticated"]
+        assert signed["this_report"].tolist() == [True, True, False] and set(signed["kept"]) == {"yes"}
+        assert signed["command"].tolist() == [document.command(found)] * 2 + [document.command(other)]
+        assert document.signed(place, sha) == made and not list(place.reports.glob(".*"))
+        assert not document.signatures(store, run, document.sha256(made + b" "))["this_report"].any() and document.signatures(store, "other", sha).empty
+        path = place.reports / f"{sha}.html"
+        path.write_bytes(made + b" ")
+        with pytest.raises(Conflict, match="was changed"):
+            document.signed(place, sha)
+        path.unlink()
+        with pytest.raises(NotFound, match="not kept"):
+            document.signed(place, sha)
+        assert document.signatures(store, run, sha)["kept"].tolist() == ["The signed report was not kept"] * 2 + ["yes"]
         assert store.rows("SELECT report_sha256, run_id, manifest_sha256 FROM report_signatures LIMIT 1") == [
             (sha, run, found.scope.manifest_sha256)]
     assert document.html(examine(place, run)) == made
+    assert found.scope.code_version == json.loads((place.runs / run / "config.json").read_text())["code_version"] and (
+        found.scope.code_version.encode() in made)
+
+
+def test_the_commands_ask_who_reads_and_list_what_was_signed(own):
+    place, run, _ = own
+    for args in (("bias", run), ("mitigate", run), ("mitigate", run, "--outcome")):
+        refused(fercore(*args, "--as", "kim-demo", workspace=place.root), "may not read results")
+    assert "nobody has signed a report" in fercore("bias", run, "--signatures", workspace=place.root).stderr
+    assert fercore("bias", run, "--sign", "The gaps", "--contrast", "Perceived gender:MALE,Female", workspace=place.root).returncode == 0
+    row, = json.loads(fercore("bias", run, "--signatures", "--json", workspace=place.root).stdout)
+    assert not row["this_report"] and row["note"] == "The gaps" and "gender:male,female" in row["command"]
+    kept = (place.reports / f"{row['report_sha256']}.html").read_bytes()
+    assert document.sha256(kept) == row["report_sha256"] and b"male,female" in kept
+    row, = json.loads(fercore("bias", run, "--signatures", "--contrast", "gender:male,female", "--json", workspace=place.root).stdout)
+    assert row["this_report"]
 
 
 def test_files_are_not_overwritten(demo, tmp_path: Path):
@@ -284,6 +319,8 @@ def test_every_leaky_or_exploratory_figure_is_marked(own):
     place, run, _ = own
     copied(place, run, "leaky", protocol="leaky", balance="ros", exploratory=True)
     found = examine(place, "leaky")
+    assert list(found.scope.tags_left_out) == ["not in the leaky run's own test rows, or known to its model"] and not {
+        "trained on", "used to choose the model"} & set(left_out(place, "leaky")["why"])
     assert "split off after balancing" in document.basis(found)[0] and sum("this run" in t for t in document.warnings(found)) == 2
     assert sum("the earlier run" in t for t in document.warnings(examine(place, run, against="leaky"))) == 2
     with Store(place) as store, pytest.raises(BadInput, match="for comparison only"):
@@ -321,12 +358,21 @@ def test_a_plan_evens_out_training_with_candidates_weights_and_caps(own):
             w.run("UPDATE facts.sample SET source_id = 'more' WHERE sample_id IN (SELECT unnest($ids))", {"ids": sorted(spare)})
         base = lifecycle.freeze(store, LEAD, Recipe(sources=("demo",)), "base")
         copied(place, run, "on-base", version_id=base, manifest_sha256=files.card(place, base)["manifest_sha256"], epochs=1)
-        plan = mitigation.propose(store, LEAD, "on-base", "age", ("rows", "weights", "caps"))
+        with pytest.raises(NotAllowed, match="may not read results"):
+            mitigation.propose(store, ANNOTATOR, "on-base", "age")
+        strict = mitigation.propose(store, LEAD, "on-base", "age", ("weights",), minimum=5)
+        small = [c for c in strict.cells if c.here < min(5, c.wanted)]
+        assert small and all(c.weight == 1 and c.note == f"n = {c.here} < 5" and c.missing == c.wanted - c.here for c in small)
+        assert any(c.weight > 1 for c in strict.cells) and not any(c.note for c in strict.cells if c.here >= 5)
+        plan = mitigation.propose(store, LEAD, "on-base", "age", ("rows", "weights", "caps"), minimum=1)
         held = files.manifest(place, base)
         held = held[held["exclusion"].isna() & (held["split"] == "train")]
         for cell in plan.cells:
             assert cell.here == ((held["age_band"] == cell.value) & (held["label"] == cell.class_id)).sum()
             assert cell.added <= cell.available and cell.missing >= 0 and 1 <= cell.weight <= mitigation.HEAVIEST
+        assert (plan.tagged, plan.training) == (sum(c.here for c in plan.cells), len(held)) and plan.warning() == ""
+        assert plan.notes()[0].startswith(f"{plan.tagged:,} of {len(held):,} training faces are tagged")
+        assert "Fewer than 20 % of the training faces are tagged" in replace(plan, tagged=len(held) // 5 - 1).warning()
         seniors = [c for c in plan.cells if c.value == "senior"]
         assert sum(c.available for c in seniors) > 0 and sum(c.added for c in seniors) > 0 and plan.candidate_sources == ("more",)
         with pytest.raises(NotAllowed):
