@@ -1,10 +1,12 @@
-"""Evaluation of 32,298 predictions, and in a browser the Results page cold and its drill-down, on a workspace that is already there.
+"""Evaluation of 32,298 predictions, and in a browser the pages of reviewers cold and the drill-down, on a workspace that is already there.
 
     python tests/bench/bench_evaluation.py [--workspace DIR --as PERSON --run RUN]
 
-JSON on stdout; for `evaluation` seconds of this process's processor time and, in brackets, on the clock (medians of five, predictions drawn); milliseconds
-for `page`: `cold` is the first load of the page's address on a server that has read nothing, to the matrix drawn; `open` later ones; `cell` from the click on a cell of the matrix to its faces painted (median and worst of the
-cells of one row). The load of the machine stands before them, as other work makes all of it slower.
+JSON on stdout. `evaluation`: seconds of this process's processor time and, in brackets, on the clock (medians of five, predictions drawn).
+Milliseconds of `page`: `cold` is the first load of the address of Results in a browser that has seen no table or matrix, on a server that has read
+nothing, to the matrix drawn; `open` later ones; `cell` from the click on a cell of the matrix to its faces painted (median and worst of the cells of
+one row). Then for each page, in milliseconds, a click in the navigation on a server that has read nothing, and once more; a first plot in a new
+browser takes about a second of its own. The load of the machine stands first, as other work makes all of it slower.
 """
 
 import argparse
