@@ -15,7 +15,7 @@ from fercore.errors import FerError
 
 
 def points(estimate: evaluation.Estimate) -> str:
-    return estimate.points().partition(", n =")[0]
+    return estimate.points().partition(", n =")[0] + (f" ({estimate.note})" if estimate.value is not None and estimate.note else "")
 
 
 def p_text(p: float | None) -> str:

@@ -51,7 +51,7 @@ def headline(metrics: dict[str, Estimate]) -> None:
         value = metrics[key]
         with column.container(border=True, gap="xxsmall"):
             st.metric(label, "–" if value.value is None else f"{value.value * 100:.1f} %")
-            st.caption(value.percent().partition(" % ")[2] or value.note or f"n = {value.n}")
+            st.caption(value.percent().partition(" % ")[2] or value.percent())
 
 
 def ceiling(found: evaluation.Ceiling | None) -> None:
@@ -150,7 +150,7 @@ def folds(name: str, frame: pd.DataFrame, is_kfold: bool) -> None:
         shown = {"fold": ours["fold"], "faces": ours["n"].map(lambda n: "–" if pd.isna(n) else f"{n:,}"), "accuracy": _percent(ours["accuracy"]),
                  "95 % interval": interval, **{c.replace("_", " "): _percent(ours[c]) for c in
                                                ("macro_precision", "macro_recall", "macro_f1", "micro_precision", "micro_recall", "micro_f1")}}
-        st.dataframe(pd.DataFrame(shown), hide_index=True, height="content")
+        st.dataframe(pd.DataFrame(shown), hide_index=True, height="content", column_config={"fold": st.column_config.TextColumn(width=130)})
         st.caption(f"Percent. All folds together: accuracy {evaluation.pooled_accuracy(frame).percent()}. Micro precision, recall and F1 "
                    "equal accuracy. The standard deviation is over folds; folds share training faces, so it is no standard error.")
         downloads.csv(f"folds-{name}", ours)

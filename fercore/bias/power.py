@@ -93,7 +93,7 @@ def needs(found: Grouped, gap: float = GAP) -> list[Need]:
             rest = int(others.sum())
             more, more_others = max(0, needed - s.n), max(0, needed - rest)
             to_tag = None if more and not s.n else max((ceil(k * tagged / n) for k, n in ((more, s.n), (more_others, rest)) if k), default=0)
-            note = "none of this group is tagged yet" if to_tag is None else "cannot be reached with the untagged faces" if to_tag > untagged else ""
+            note = "none of it tagged yet" if to_tag is None else "more than are untagged" if to_tag > untagged else ""
             out.append(Need(*about, reference, needed, more, more_others, untagged, None if to_tag is None else min(to_tag, untagged), shows, note))
     return out
 

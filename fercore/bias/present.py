@@ -44,8 +44,10 @@ def texts(found: Examination) -> dict[str, Shown]:
         "table": Shown("Accuracy, precision, recall and F1 by group", pd.DataFrame([{
             "by": said(r.attribute), "group": r.group + " (not averaged)" * (r.kind == "listed"), "faces": r.n, "accuracy": cell(r.accuracy),
             "precision (macro)": cell(r.macro_precision), "recall (macro)": cell(r.macro_recall), "F1 (macro)": cell(r.macro_f1),
-            MICRO: cell(r.accuracy), "ECE": cell(r.ece)} for r in found.table.rows]),
-            f"Percent with 95 % intervals. Micro precision, recall and F1 equal accuracy. {least} An average is the unweighted mean over the groups "
+            "macro means": r.macro_f1.note if r.macro_f1.value is not None else "", MICRO: cell(r.accuracy), "ECE": cell(r.ece)}
+            for r in found.table.rows]).pipe(lambda t: t if t["macro means"].any() else t.drop(columns="macro means")),
+            f"Percent with 95 % intervals. Micro precision, recall and F1 equal accuracy. Macro means run over the classes that have "
+            f"faces in the group. {least} An average is the unweighted mean over the groups "
             "that are shown, the overall one over those of all perceived attributes; untagged faces are in neither."),
         "tests": Shown("Is there any difference between the groups?", pd.DataFrame([{
             "by": said(t.attribute), "groups": t.groups, "faces": t.n, "p": t.note or p_text(t.p_value), "p (Holm)": p_text(t.p_holm),
@@ -110,11 +112,11 @@ def class_name(class_id: str) -> str:
 
 def cell(estimate: Estimate) -> str:
     """Percent with interval, or why there is none."""
-    return estimate.note or estimate.percent().partition(", n =")[0]
+    return estimate.percent().partition(", n =")[0]
 
 
 def points(estimate: Estimate) -> str:
-    return estimate.note or estimate.points().partition(", n =")[0]
+    return estimate.points().partition(", n =")[0]
 
 
 def group_names(table: BiasTable) -> dict[tuple[str, str], str]:

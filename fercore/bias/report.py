@@ -60,8 +60,9 @@ class BiasTable:
         return dict(to_json(self))
 
     def frame(self) -> pd.DataFrame:
-        """A row per group with <metric>, <metric>_low, <metric>_high (Float64, 0-1, NA when masked), micro P, R and F1, and note."""
-        table = pd.DataFrame([{"attribute": r.attribute, "group": r.group, "kind": r.kind, "n": r.n, "note": r.accuracy.note}
+        """A row per group with <metric>, <metric>_low, <metric>_high (Float64, 0-1, NA when masked), micro P, R and F1, and note (why it is
+        masked, or over how many classes the macro figures run)."""
+        table = pd.DataFrame([{"attribute": r.attribute, "group": r.group, "kind": r.kind, "n": r.n, "note": r.accuracy.note or r.macro_f1.note}
                               | {m + end: getattr(getattr(r, m), part) for m in FIGURES
                                  for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))} for r in self.rows])
         table = table.astype({m + end: "Float64" for m in FIGURES for end in ("", "_low", "_high")})

@@ -126,8 +126,9 @@ def told(sets: pd.DataFrame) -> pd.DataFrame:
     shared = [[f"{s['faces']:,} with {', '.join(s['versions'])}, itself read {many(s['own'], 'time')}" for s in row] for row in sets["shared"]]
     trained = [[f"{t['faces']:,} in {t['part']} of {t['version_id']} by {many(len(t['runs']), 'run')}" for t in row] for row in sets["trained"]]
     return pd.DataFrame({"test set": sets["test_set"].str[:12], "faces": sets["faces"], "versions": sets["versions"].map(", ".join),
-                         "reads": sets["reads"], "of this very set": sets["own"], "first read": sets["first"].replace("", "never"),
-                         "last read": sets["last"].replace("", "never"), "faces in other test sets": ["; ".join(s) or "none" for s in shared],
+                         "reads": sets["reads"], "of this very set": sets["own"],
+                         **{f"{end} read (UTC)": sets[end].str[:16].str.replace("T", " ").replace("", "never") for end in ("first", "last")},
+                         "faces in other test sets": ["; ".join(s) or "none" for s in shared],
                          "faces also trained on": ["; ".join(s) or "none" for s in trained]})
 
 

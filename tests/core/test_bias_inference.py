@@ -262,8 +262,8 @@ def test_what_each_group_lacks():
     need = {n.value: n for n in needs(grouped(scored(np.arange(1400) % 10 < 8, age_band=age), TWO, by=["age", "gender"]))}
     senior = need["senior"]
     assert senior.reference.value == pytest.approx(0.8) and senior.needed == faces_needed(0.8) and senior.more == senior.needed - 100
-    assert (senior.untagged, senior.to_tag, senior.note) == (400, 400, "cannot be reached with the untagged faces") and 0.12 < senior.detectable < 0.16
-    assert need["child"].to_tag is None and need["child"].detectable is None and need["child"].note == "none of this group is tagged yet"
+    assert (senior.untagged, senior.to_tag, senior.note) == (400, 400, "more than are untagged") and 0.12 < senior.detectable < 0.16
+    assert need["child"].to_tag is None and need["child"].detectable is None and need["child"].note == "none of it tagged yet"
     assert senior.more_others == max(0, senior.needed - 900) and need["young"].more_others == need["young"].needed - 100 > 0
     more = grouped(scored(np.arange(21_000) % 10 < 8, age_band=age[:1000] + [None] * 20_000), TWO, by=["age"])
     senior, young = (next(n for n in needs(more) if n.value == v) for v in ("senior", "young"))

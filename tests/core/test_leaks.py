@@ -191,7 +191,7 @@ def test_readings_count_by_faces_whatever_the_set_or_version(tmp_path: Path) -> 
     assert read.at["v-1", "trained"] == [{"version_id": "v-4", "part": "folds", "faces": 3, "runs": ["folds"]}] and read.at["v-5", "trained"] == []
     told = ledger.told(read)
     assert told.at["v-2", "faces also trained on"] == "2 in folds of v-4 by 1 run" and told.at["v-5", "faces in other test sets"] == "none"
-    assert "2 with v-2, itself read 1 time" in told.at["v-1", "faces in other test sets"] and told.at["v-5", "first read"] == "never"
+    assert "2 with v-2, itself read 1 time" in told.at["v-1", "faces in other test sets"] and told.at["v-5", "first read (UTC)"] == "never"
     run_of(workspace, "leaky", dict.fromkeys("bcd", (0, True)), protocol="leaky", balance="ros")
     assert ["every split", 3] in [[t["part"], t["faces"]] for t in ledger.reads(workspace)["trained"][0]]
 
