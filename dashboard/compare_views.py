@@ -113,4 +113,5 @@ def cells(person: Person, pair: evaluation.Pair, first: pd.DataFrame, second: pd
             inside = (first["predicted"] == a) & (second["predicted"] == b)
             what = f"{charts.name_of(a)} by the first, {charts.name_of(b)} by the second run"
         st.markdown(f"**{what}:** {charts.many(int(inside.sum()))}")
-        some(person, second[inside].sort_values("confidence", ascending=False), f"cell-{by_label}-{a}-{b}", second=True)
+        some(person, second[inside].sort_values("confidence", ascending=False), f"cell-{by_label}-{a}-{b}",
+             {pair.first: first, pair.second: second}, second=True)

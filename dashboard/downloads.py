@@ -10,8 +10,11 @@ from fercore import evaluation
 
 def as_csv(rows: Any) -> str:
     """A data frame or a list of records, as `--json` prints them; an estimate stands in columns of its own: value, low, high, n, note."""
-    told = [{k: v for k, v in row.items() if v is not None} for row in evaluation.to_json(rows)]
-    return str(pd.json_normalize(told, sep="_").convert_dtypes().to_csv(index=False))
+    records = evaluation.to_json(rows)
+    table = pd.json_normalize([{k: v for k, v in row.items() if v is not None} for row in records], sep="_")
+    names = list(rows.columns) if isinstance(rows, pd.DataFrame) else dict.fromkeys(key for row in records for key in row)
+    columns = dict.fromkeys(c for name in names for c in ([c for c in table.columns if c == name or c.startswith(f"{name}_")] or [name]))
+    return str(table.reindex(columns=list(columns)).convert_dtypes().to_csv(index=False))
 
 
 def csv(name: str, rows: Any) -> None:

@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 import numpy as np
@@ -29,18 +29,18 @@ _NUMBER = "position:absolute;left:-2px;padding:0 6px;background:#1B222C;color:#f
 
 def wall(rows: pd.DataFrame, key: str, *, scale: int = 2, second: dict[str, str] | None = None, notes: dict[str, str] | None = None,
          badges: dict[str, str] | None = None, groups: dict[str, str] | None = None, select: bool = False,
-         predicted: pd.DataFrame | None = None) -> None:
+         predicted: Mapping[str, pd.DataFrame] | None = None) -> None:
     """Tiles for rows with sample_id, current_label, gray48; a click opens the detail dialog, a double click where faces can be selected.
 
     Args:
         second: a second class (a prediction) for a sample. notes: a line of text for a sample. badges: what was done to it.
         groups: the name of its group; neighbours of one group are framed.
         select: faces can be selected; `face_grid.selected(key)` says which.
-        predicted: predictions of the run that the page is about, with p_<class id>; the dialog says all of a face's.
+        predicted: run -> its predictions, with p_<class id>, of the runs that the page is about; the dialog says all of a face's.
     """
     opened = face_grid(_tiles(rows, second, notes, badges, groups), key=key, scale=scale, select=select)
     if opened:
-        face_dialog(opened, "" if predicted is None else _probabilities(predicted[predicted["sample_id"] == opened]))
+        face_dialog(opened, {run: _probabilities(rows[rows["sample_id"] == opened]) for run, rows in (predicted or {}).items()})
 
 
 def _probabilities(rows: pd.DataFrame) -> str:
@@ -123,7 +123,7 @@ def boxed(picture: Pixels, boxes: Sequence[Box]) -> str:
 
 
 @st.dialog("Face", width="large")
-def face_dialog(sample_id: str, probabilities: str = "") -> None:
+def face_dialog(sample_id: str, probabilities: Mapping[str, str] | None = None) -> None:
     found = cache.detail(access.actor(), sample_id)
     if found["face"].empty:
         st.warning("This face is no longer in the workspace.")
@@ -152,8 +152,9 @@ def face_dialog(sample_id: str, probabilities: str = "") -> None:
     if not votes.empty:
         st.markdown("**Imported votes** " + " · ".join(f"{access.plain(name_of(v.value))} {v.votes}" for v in
                                                         votes[votes["field"] == "expression"].sort_values("votes", ascending=False).itertuples()))
-    if probabilities and face["open"]:
-        st.markdown(f"**This run** {access.plain(probabilities)}")
+    for run, told in (probabilities or {}).items():  # whoever may open a page of results has seen the prediction there
+        if told:
+            st.markdown(f"**{access.plain(run)}** {access.plain(told)}")
     if not predictions.empty:
         st.dataframe(predictions.assign(predicted=predictions["predicted"].map(name_of), label=predictions["label"].map(name_of),
                                         probability=(predictions["probability"] * 100).round(1)), hide_index=True,

@@ -1,5 +1,7 @@
 """The views of the Results page; each draws what was computed."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import streamlit as st
 
@@ -65,7 +67,7 @@ def ceiling(found: evaluation.Ceiling | None) -> None:
                f"alone fits {found.rater.percent()} of the labels. People on FER-2013: {human:.0f} ± {spread:.0f} % (Goodfellow et al. 2013).")
 
 
-def confusion(person: Person, name: str, frame: pd.DataFrame, counts: pd.DataFrame) -> None:
+def confusion(person: Person, name: str, run_id: str, frame: pd.DataFrame, counts: pd.DataFrame) -> None:
     """The matrix, and the faces of the cell that the URL names."""
     classes = list(counts.index)
     left, right = st.columns([5, 3], gap="medium")
@@ -84,17 +86,17 @@ def confusion(person: Person, name: str, frame: pd.DataFrame, counts: pd.DataFra
             hits = frame[(frame["label"] == true) & (frame["predicted"] == predicted)].sort_values("confidence", ascending=False)
             st.markdown(f"**Labelled {charts.name_of(true)}, predicted {charts.name_of(predicted)}:** {charts.many(len(hits))}"
                         + (f", the {SHOWN} most confident" if len(hits) > SHOWN else ", most confident first"))
-            some(person, hits, f"cell-{true}-{predicted}")
+            some(person, hits, f"cell-{true}-{predicted}", {run_id: frame})
         else:
             st.info("Choose a cell of the matrix to see its faces here.", icon=":material/touch_app:")
 
 
-def some(person: Person, hits: pd.DataFrame, key: str, second: bool = False) -> None:
+def some(person: Person, hits: pd.DataFrame, key: str, predicted: Mapping[str, pd.DataFrame], second: bool = False) -> None:
     """The first faces of `hits`, with the probability of what was predicted and, asked for, its class."""
     shown = hits.head(SHOWN)
     faces.wall(cache.by_ids(person, tuple(shown["sample_id"])), key=key, scale=1,
                notes={r.sample_id: f"{r.confidence * 100:.0f} %" for r in shown.itertuples()},
-               second=dict(zip(shown["sample_id"], shown["predicted"], strict=True)) if second else None, predicted=shown)
+               second=dict(zip(shown["sample_id"], shown["predicted"], strict=True)) if second else None, predicted=predicted)
 
 
 def metrics(name: str, found: dict[str, Estimate]) -> None:

@@ -58,7 +58,8 @@ with left:
     if kind == "apart":
         notes |= {r.sample_id: f"other: {charts.name_of(r.other_predicted)} {100 * r.other_confidence:.0f} %" for r in part.itertuples()}
     faces.wall(cache.by_ids(person, tuple(part["sample_id"])), key, notes=notes, select=True,
-               second=dict(zip(part["sample_id"], part["predicted"], strict=True)), predicted=frame)
+               second=dict(zip(part["sample_id"], part["predicted"], strict=True)),
+               predicted={run_id: frame} | ({other: cache.predictions(other)} if other else {}))
     st.caption(f"{len(found):,} of {len(frame):,} faces {meaning}. A click selects a face for the right side, a double click opens it.")
 chosen = [i for i in face_grid.selected(key) if i in set(part["sample_id"])]
 if chosen and st.query_params.get("face") != chosen[0]:

@@ -21,7 +21,8 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         own = config.version_id
         chosen = st.selectbox("Scored on", [own, *others], key="on", bind="query-params", format_func=lambda v: f"{v}, its own" if v == own else v)
         on = None if chosen == own else chosen
-    result_views.score_elsewhere(person, run_id, config.version_id)
+    if config.protocol != "leaky":
+        result_views.score_elsewhere(person, run_id, config.version_id)
     frame = cache.predictions(run_id, on)
     numbers = sorted(frame["fold"].unique().tolist())
     fold = None
@@ -55,7 +56,7 @@ name = "-".join([run_id, *([on] if on else []), *([] if fold is None else [f"fol
 view = st.segmented_control("View", ["Confusion", "Metrics", "Classes", "Calibration", "Folds", "Curves", "Published"], default="Confusion",
                             required=True, key="view", bind="query-params", label_visibility="collapsed")
 if view == "Confusion":
-    result_views.confusion(person, name, part, found.counts)
+    result_views.confusion(person, name, run_id, part, found.counts)
 elif view == "Metrics":
     result_views.metrics(name, found.metrics)
 elif view == "Classes":

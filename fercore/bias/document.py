@@ -40,7 +40,7 @@ LIMITS = (
 )
 METHOD = (
     "Accuracy of a group: Wilson interval on effective rows; duplicate groups count by their measured design effect (Kish).",
-    "Macro precision, recall and F1: means over the classes that have faces in the group; limits recovered from the Wilson limits of the classes "
+    "Macro precision, recall and F1: means over the classes that have faces in the group; limits recovered from the mid-P limits of the classes "
     "(MOVER, Zou & Donner 2008), with their correlation in 1,000 bootstrap draws. Averages of accuracies and rates: percentiles of those draws, "
     "of duplicate groups, joint over groups.",
     "Largest differences (parity, odds): percentiles of the draws, starting lower by as much as the draws are higher than the value, and at 0 where "
@@ -112,13 +112,16 @@ def html(found: Examination, faces: Sequence[Face] = ()) -> bytes:
 def in_short(found: Examination) -> list[str]:
     """What a reader takes away: worst group, largest gap with its interval and test, of each attribute; or how to get there without a tag."""
     if found.untagged:
-        return [f"No predicted face has a tag: none of the {found.scope.tested:,} faces that {found.scope.run_id} was tested on has a perceived age "
-                "or gender, so groups cannot be compared. Have faces tagged from Missing tags on the Bias page, or import tags with: fercore import "
-                "tags FILE.csv. Then freeze the version again and choose it as the one whose tags are used (--tags V); the run need not be trained "
-                "anew."]
+        return [f"No predicted face has a tag of {', '.join(map(said, found.bare))}: none of the {found.scope.tested:,} faces that "
+                f"{found.scope.run_id} was tested on, so groups cannot be compared. Have faces tagged from Missing tags on the Bias page, "
+                "or import tags with: fercore import tags FILE.csv. Then freeze the version again and choose it as the one whose "
+                "tags are used (--tags V); the run need not be trained anew."]
     names = group_names(found.table)
     out, test = [], {t.attribute: t for t in found.tests}
     for gap in found.table.gaps:
+        if gap.attribute in found.bare:
+            out.append(f"{said(gap.attribute).capitalize()}: no tested face has this tag. How to have faces tagged: Missing tags on the Bias page.")
+            continue
         row = next((r for r in found.table.rows if (r.attribute, r.value) == (gap.attribute, gap.lowest)), None)
         if row is None or not gap.lowest:
             out.append(f"{said(gap.attribute).capitalize()}: {gap.difference.note}.")

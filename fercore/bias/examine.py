@@ -77,9 +77,15 @@ class Examination:
     trained_on_by_other: int
 
     @property
+    def bare(self) -> list[str]:
+        """Attributes asked for of which no tested face has the tag."""
+        known = {row.attribute for row in self.table.rows if row.kind == "group" and row.n}
+        return [a for a in self.by if a not in known and any(part in TAGS for part in a.split(CROSS))]
+
+    @property
     def untagged(self) -> bool:
-        """No tested face has a tag, and tags alone were asked for: there is nothing to compare, only faces to tag."""
-        return not self.scope.tagged and all(part in TAGS for attribute in self.by for part in attribute.split(CROSS))
+        """No tested face has a tag that was asked for, and nothing else was: there is nothing to compare, only faces to tag."""
+        return self.bare == self.by
 
     def records(self) -> dict[str, Any]:
         """As JSON values without NaN."""

@@ -1,7 +1,7 @@
 """The tables of an examination: as numbers for CSV, and as text for people."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pandas as pd
@@ -86,7 +86,14 @@ def texts(found: Examination) -> dict[str, Shown]:
             "both, if the groups are as frequent among the untagged as among the tagged.")}
     if found.change:
         shown |= _change(found.change, found)
-    return {name: s for name, s in shown.items() if len(s.rows) and not (found.untagged and name in ("table", "tests", "contrasts", "parity"))}
+    for name in ("table", "tests", "contrasts", "parity"):
+        shown[name] = replace(shown[name], rows=_tagged(shown[name].rows, found))
+    return {name: s for name, s in shown.items() if len(s.rows)}
+
+
+def _tagged(rows: pd.DataFrame, found: Examination) -> pd.DataFrame:
+    """The rows without those on attributes of which no face is tagged; nothing where that is all that was asked for."""
+    return rows.iloc[:0] if found.untagged or rows.empty else rows[~rows["by"].isin([said(a) for a in found.bare])]
 
 
 def _change(change: BeforeAfter, found: Examination) -> dict[str, Shown]:

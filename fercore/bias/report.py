@@ -10,7 +10,7 @@ import pandas as pd
 
 from fercore.bias.slices import CROSS, SAVED, SCHEMES, SINGLE, Slice, slices
 from fercore.evaluation.calibration import calibration_error
-from fercore.evaluation.estimate import Estimate, Floats, codes, difference, masked, proportion, to_json
+from fercore.evaluation.estimate import Estimate, Floats, codes, difference, masked, mid_p_limits, proportion, to_json
 from fercore.evaluation.metrics import DRAWS, bootstrapped, over_classes, per_class, resample, scores
 from fercore.evaluation.read import require_unseen
 
@@ -122,7 +122,7 @@ def table_of(found: Grouped) -> BiasTable:
     frame, groups, shown, minimum = found.frame, found.groups, found.shown, found.minimum
     place = {id(s): i for i, s in enumerate(shown)}
     point, spread = scores(found.counts), scores(found.drawn)
-    reports = [per_class(frame[s.mask], found.classes) for s in shown]
+    reports = [per_class(frame[s.mask], found.classes, mid_p_limits) for s in shown]
 
     def estimate(attribute: str, metric: str, at: list[int], n: int, averaged: bool = False) -> Estimate:
         if not at:

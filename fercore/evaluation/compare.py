@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fercore.errors import BadInput, FerError
-from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, codes, paired_difference
+from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, codes, mid_p_limits, paired_difference
 from fercore.evaluation.metrics import DRAWS, accuracy, bootstrapped, confusion, over_classes, per_class, resample, scores
 from fercore.evaluation.read import classes_of, require_unseen
 from fercore.training.folds import INNER_PARTS
@@ -140,7 +140,7 @@ def bootstrap(frames: Sequence[pd.DataFrame], classes: Sequence[str], draws: int
     n, k = len(frames[0]), len(frames)
     rows = pd.concat([frame[["label", "predicted", "duplicate_group"]] for frame in frames], ignore_index=True)
     counts, drawn = resample(rows, classes, np.arange(k * n) // n == np.arange(k)[:, None], draws)
-    point, spread, reports, found = scores(counts)["accuracy"], scores(drawn)["accuracy"], [per_class(f, classes) for f in frames], []
+    point, spread, reports, found = scores(counts)["accuracy"], scores(drawn)["accuracy"], [per_class(f, classes, mid_p_limits) for f in frames], []
     for i, j in combinations(range(k), 2):
         change = spread[:, j] - spread[:, i]
         found.append({"accuracy": bootstrapped(float(point[j] - point[i]), change, n) if np.ptp(change)

@@ -6,7 +6,7 @@ narrow. Every interval here shrinks n by the measured design effect; with no dup
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -17,6 +17,7 @@ import pandas as pd
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Masks = npt.NDArray[np.bool_]
+Limits = Callable[[float, float, float], tuple[float, float]]  # (proportion, trials, level) -> (low, high)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,13 +98,28 @@ def wilson(p: float, n: float, level: float = 0.95) -> tuple[float, float]:
     return (0.0 if p == 0 else low), (1.0 if p == 1 else high)
 
 
-def proportion(hits: Masks | Floats, group: Ints, level: float = 0.95) -> Estimate:
-    """The share of true `hits` [n], or the mean of values in 0-1 (whose variance p (1 - p) bounds), with the Wilson interval on n / design effect
-    trials; n stays the number of rows."""
+def mid_p_limits(p: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Mid-P interval of a proportion p in 0-1 seen on n > 0 (effective) trials (Berry & Armitage 1995, The Statistician 44:417)."""
+    from scipy.optimize import brentq  # most figures do without
+    from scipy.special import betainc
+
+    x, tail = p * n, (1 - level) / 2
+
+    def reached(q: float) -> float:
+        """P(X > x) + P(X = x) / 2 at a true proportion q."""
+        return float((1.0 if x <= 0 else betainc(x, n - x + 1, q)) + (0.0 if p >= 1 else betainc(x + 1, n - x, q))) / 2
+
+    return (0.0 if p <= 0 else float(brentq(lambda q: reached(q) - tail, 0, 1)),
+            1.0 if p >= 1 else float(brentq(lambda q: reached(q) - 1 + tail, 0, 1)))
+
+
+def proportion(hits: Masks | Floats, group: Ints, level: float = 0.95, limits: Limits = wilson) -> Estimate:
+    """The share of true `hits` [n], or the mean of values in 0-1 (whose variance p (1 - p) bounds), with the Wilson interval (or other `limits`) on
+    n / design effect trials; n stays the number of rows."""
     if not len(hits):
         return Estimate(None, None, None, 0)
     p = float(np.mean(hits))
-    return Estimate(p, *wilson(p, len(hits) / design_effect(hits, group), level), len(hits))
+    return Estimate(p, *limits(p, len(hits) / design_effect(hits, group), level), len(hits))
 
 
 def average(values: Floats, group: Ints) -> Estimate:
@@ -115,17 +131,19 @@ def average(values: Floats, group: Ints) -> Estimate:
     return Estimate(mean, max(0.0, mean - half), mean + half, n)
 
 
-def combined(parts: Sequence[Estimate], weights: Floats, draws: Floats) -> Estimate:
+def combined(parts: Sequence[Estimate], weights: Floats, draws: Floats, kind: Ints) -> Estimate:
     """The sum of weights [parts] x figures, its limits recovered from theirs (MOVER; Zou & Donner 2008, Stat. Med. 27:1693): the distances to
     them add up like standard deviations, with the correlation of the figures in `draws` [draws, parts]; n is 0.
 
-    What a bootstrap of the sum itself cannot say, how uncertain a figure of few faces is, the limits of the parts do.
+    What a bootstrap of the sum itself cannot say, how uncertain a figure of few faces is, the limits of the parts do. Figures that differ in no
+    draw show no correlation: those of one `kind` [parts] may then be the same faces twice, and sum up in full.
     """
     values, lows, highs = np.array([(part.value, part.low, part.high) for part in parts], dtype=float).T
     spread = draws - draws.mean(axis=0)
     size = np.sqrt((spread**2).sum(axis=0))
     spread = np.divide(spread, size, out=np.zeros_like(spread), where=size > 0)
-    correlation = spread.T @ spread
+    still = (size == 0)[:, None] | (size == 0)
+    correlation = np.where(still & (kind[:, None] == kind) & (np.outer(weights, weights) > 0), 1.0, spread.T @ spread)
     np.fill_diagonal(correlation, 1.0)
     down, up = weights * np.where(weights > 0, values - lows, highs - values), weights * np.where(weights > 0, highs - values, values - lows)
     value = float(weights @ values)

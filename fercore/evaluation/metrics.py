@@ -14,7 +14,7 @@ import pandas as pd
 
 from fercore.errors import BadInput
 from fercore.evaluation.calibration import calibration
-from fercore.evaluation.estimate import Estimate, Floats, Ints, Masks, average, codes, combined, proportion, wilson
+from fercore.evaluation.estimate import Estimate, Floats, Ints, Limits, Masks, average, codes, combined, mid_p_limits, proportion, wilson
 
 DRAWS = 1000
 _AT_ONCE = 100  # draws: the kinds of group are as many as the faces where many runs are drawn jointly
@@ -60,27 +60,29 @@ def macro(frame: pd.DataFrame, classes: Sequence[str], draws: int = DRAWS) -> di
     if not len(frame):
         return {name: Estimate(None, None, None, 0) for name in MEANS}
     counts, drawn = resample(frame, classes, np.ones((1, len(frame)), dtype=bool), draws)
-    point, spread, report, n = scores(counts), scores(drawn), per_class(frame, classes), len(frame)
+    point, spread, report, n = scores(counts), scores(drawn), per_class(frame, classes, mid_p_limits), len(frame)
     return {name: over_classes([report], drawn, name, n) if name in BY_CLASS
             else bootstrapped(float(point[name][0]), spread[name][:, 0], n, frame["duplicate_group"].nunique()) for name in MEANS}
 
 
 def over_classes(reports: Sequence[Sequence[ClassReport]], drawn: Floats, name: str, n: int, weights: Sequence[float] = ()) -> Estimate:
     """A macro figure of one or more sets of faces: the mean over the classes that have faces in a set, and over the sets the sum by `weights`
-    (default: their mean). `drawn`: [draws, sets, true, predicted]; its limits: see `combined`.
+    (default: their mean). `drawn`: [draws, sets, true, predicted]; its limits: see `combined`, from mid-P limits of the classes: Wilson's are
+    too narrow for a few faces that are nearly all right.
 
     Precision of a class that is never predicted is 0, and may be anything. A note says how many classes have faces where that is not all.
     """
-    figures, parts, shares, draws = by_class(drawn)[BY_CLASS[name]], list[Estimate](), list[float](), []
+    figures, parts, shares, draws, kind = by_class(drawn)[BY_CLASS[name]], list[Estimate](), list[float](), [], list[int]()
     for i, report in enumerate(reports):
         has = [place for place, row in enumerate(report) if row.support]
         cells = [getattr(report[place], BY_CLASS[name]) for place in has]
         parts += [Estimate(0.0, 0.0, 1.0, 0) if cell.value is None else cell for cell in cells]
         shares += [(weights[i] if weights else 1 / len(reports)) / len(has)] * len(has)
         draws.append(figures[:, i, has])
-    least = min(sum(row.support > 0 for row in report) for report in reports)
-    note = "" if least == len(reports[0]) else f"over {least} of {len(reports[0])} classes" + " or more" * (len(reports) > 1)
-    return replace(combined(parts, np.array(shares), np.concatenate(draws, axis=1)), n=n, note=note)
+        kind += has
+    many = sorted({sum(row.support > 0 for row in report) for report in reports})
+    note = "" if many[0] == len(reports[0]) else f"over {many[0]} of {len(reports[0])} classes" + " or more" * (len(many) > 1)
+    return replace(combined(parts, np.array(shares), np.concatenate(draws, axis=1), np.array(kind)), n=n, note=note)
 
 
 def summary(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
@@ -91,17 +93,17 @@ def summary(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, Estimate]:
             "log_loss": log_loss(frame, classes), "ece": calibration(frame).ece}
 
 
-def per_class(frame: pd.DataFrame, classes: Sequence[str]) -> list[ClassReport]:
+def per_class(frame: pd.DataFrame, classes: Sequence[str], limits: Limits = wilson) -> list[ClassReport]:
     """The classification report in class order; a metric of no faces has no value but says which are missing.
 
     F1 = 2 J / (1 + J) rises with J = TP / (TP + FP + FN), the share of right faces among those given or predicted this class,
-    so J's Wilson interval, mapped, is F1's.
+    so J's interval, mapped, is F1's.
     """
     true, predicted = _index(frame["label"], classes), _index(frame["predicted"], classes)
     group = codes(frame["duplicate_group"])
 
     def share(mask: Masks, what: str) -> Estimate:
-        found = proportion((true == predicted)[mask], np.asarray(pd.factorize(group[mask])[0], dtype=np.int64))
+        found = proportion((true == predicted)[mask], np.asarray(pd.factorize(group[mask])[0], dtype=np.int64), limits=limits)
         return found if found.n else replace(found, note=f"no face {what} so")
 
     def f1(jaccard: Estimate) -> Estimate:

@@ -22,7 +22,7 @@ from fercore.bias.report import grouped
 from fercore.bias.slices import full
 from fercore.errors import BadInput
 from fercore.evaluation.calibration import calibration_error
-from fercore.evaluation.estimate import difference, proportion, to_json, wilson
+from fercore.evaluation.estimate import difference, mid_p_limits, proportion, to_json
 from fercore.evaluation.metrics import macro
 from tests.core.prediction_frames import CLASSES, faces, scored
 
@@ -185,7 +185,7 @@ def test_calibration_error_by_hand():
 
 def test_copies_do_not_narrow_the_interval_of_faces_without_error():
     once, copied = (macro(scored(np.ones(60, bool), group), TWO)["macro_recall"] for group in (None, np.arange(60) // 3))
-    assert [once.high - once.low, copied.high - copied.low] == pytest.approx([high - low for low, high in (wilson(once.value, 60), wilson(copied.value, 20))])
+    assert [once.high - once.low, copied.high - copied.low] == pytest.approx([high - low for low, high in (mid_p_limits(once.value, 60), mid_p_limits(copied.value, 20))])
 
 
 def test_cramers_v_by_hand_and_against_scipy():

@@ -94,6 +94,10 @@ def test_bad_input_is_explained(own):
     with pytest.raises(BadInput, match="have no prediction"):  # predictions missing for some folds
         examine(place, "fewer")
     path = place.versions / version / "manifest.parquet"
+    pd.read_parquet(path).assign(gender=None).to_parquet(path)  # ages alone are tagged
+    partly = examine(place, run)
+    assert partly.bare == ["gender"] and set(present.texts(partly)["table"].rows["by"]) <= {"perceived age", ""}
+    assert examine(place, run, ["gender"]).untagged and "Perceived gender: no tested face has this tag" in " ".join(document.in_short(partly))
     pd.read_parquet(path).assign(age_band=None, gender=None).to_parquet(path)
     bare, other = examine(place, run), examine(place, run, ["brightness", "age"])
     assert bare.untagged and not other.untagged and bare.scope.tagged == other.scope.tagged == 0

@@ -82,11 +82,11 @@ def test_a_face_of_a_cell_opens_with_every_probability_of_the_run(demo: Path, mo
     frame = cache.predictions(run)
     face = frame.sort_values("confidence", ascending=False).iloc[0]
     monkeypatch.setattr(faces, "face_grid", lambda tiles, **_: tiles[0].sample_id)  # a click on the first: AppTest runs no browser
-    said = text(opened("results", run=run, true=face["label"], predicted=face["predicted"]))
-    told = next(line for line in said.splitlines() if line.startswith("**This run**")).replace("\\", "")
+    said = text(opened("results", run=run, true=face["label"], predicted=face["predicted"])).replace("\\", "")
+    told = next(line for line in said.splitlines() if line.startswith(f"**{run}** "))
     p = {c: 100 * face[f"p_{c}"] for c in evaluation.classes_of(frame)}
     assert all(f"{charts.name_of(c)} {share:.1f} %" in told for c, share in p.items())
-    assert told.startswith(f"**This run** {charts.name_of(face['predicted'])} ")
+    assert told.startswith(f"**{run}** {charts.name_of(face['predicted'])} ")
 
 
 def test_a_class_is_averaged_with_its_n(demo: Path) -> None:

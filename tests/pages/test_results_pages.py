@@ -13,7 +13,7 @@ from app_helpers import app_as, text
 from helpers import LEAD, REVIEWER, fercore
 from streamlit.testing.v1 import AppTest
 
-from dashboard import cache
+from dashboard import cache, downloads
 from fercore import evaluation, jobs
 from fercore.domain import Workspace
 from fercore.store import Store
@@ -222,3 +222,11 @@ def test_disagreements_mark_both_runs_and_take_no_leaky_one(trained: Workspace) 
     at.run()
     assert "A leaky run is no match for others" in text(at) and "leaky, for comparison only" in text(at)
     assert "on which the two runs differ" not in text(at)
+
+
+def test_a_csv_keeps_every_column() -> None:
+    rows = [{"a": 1, "b": None, "accuracy": evaluation.Estimate(0.5, 0.4, 0.6, 9), "c": None},
+            {"a": 2, "b": None, "accuracy": evaluation.Estimate(None, None, None, 2, "n = 2 < 20"), "c": 3}]
+    told = downloads.as_csv(rows).splitlines()
+    assert told == ["a,b,accuracy_value,accuracy_low,accuracy_high,accuracy_n,accuracy_note,c", "1,,0.5,0.4,0.6,9,,", "2,,,,,2,n = 2 < 20,3"]
+    assert downloads.as_csv(pd.DataFrame(columns=["x", "y"])) == "x,y\n"
