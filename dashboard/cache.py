@@ -282,11 +282,6 @@ def version_faces(store: Store, version_id: str, exclusion: str, limit: int) -> 
     return versions.excluded_samples(store, version_id, exclusion, limit)
 
 
-def test_reads(version_id: str) -> int:
-    """How often the test faces of a version were read, as the ledger counts."""
-    return ledger.times_read(workspace(), version_id, test_sets())
-
-
 def finished_runs() -> list[Run]:
     """Finished runs, newest first, after taking new ones over into the database."""
     record_finished(store())
@@ -702,15 +697,16 @@ def test_edits(store: Store, person: Person, version: str, since: str) -> ledger
 
 
 @reader("versions", entries=2)
-def _test_sets(store: Store, read: tuple[tuple[Any, ...], ...]) -> pd.DataFrame:
+def _test_sets(store: Store, read: tuple[tuple[Any, ...], ...]) -> ledger.Ledger:
     return ledger.reads(store.workspace)
 
 
-def test_sets() -> pd.DataFrame:
-    """How often each set of test faces was read; a run and a scoring tell by their files alone."""
-    root = workspace().runs
-    return _test_sets(tuple((r.run_id, r.status.test_reads, r.status.started_at) for r in jobs.list_runs(workspace()))
-                      + tuple((str(path), path.stat().st_mtime_ns) for path in sorted(root.glob("*/evaluations/[!.]*.parquet"))))
+def test_sets() -> ledger.Ledger:
+    """How often each set of test faces was read; runs, scorings and versions tell by their files alone."""
+    root = workspace()
+    return _test_sets(tuple((r.run_id, r.status.test_reads, r.status.started_at) for r in jobs.list_runs(root))
+                      + tuple((str(path), path.stat().st_mtime_ns) for path in sorted(root.runs.glob("*/evaluations/[!.]*.parquet")))
+                      + tuple((path.name, stamp(root, path.name, "state.json")) for path in sorted(root.versions.glob("[!.]*"))))
 
 
 @reader("labels", "campaigns")

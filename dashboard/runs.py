@@ -6,7 +6,6 @@ from dashboard import access, cache
 from dashboard.links import named_in_url
 from fercore import evaluation
 from fercore.domain import Permission
-from fercore.evaluation import ledger
 from fercore.training.rundir import Run
 
 
@@ -34,10 +33,9 @@ def basis(run: Run) -> str:
     """One line that says what the numbers of a run stand on."""
     config = run.config
     assert config is not None  # a finished run has one
-    reads = cache.test_reads(config.version_id)
     stand = (f"out-of-fold predictions of {config.folds} grouped folds over train and val; test was not read" if config.folds
              else "a test part that was split off after balancing" if config.protocol == "leaky"
-             else f"test split; its faces were read {ledger.many(reads, 'time')}")
+             else f"test split; {cache.test_sets().told_reads(config.version_id)}")
     what = f"ensemble of {len(config.members)} runs" if config.members else f"{config.model}, seed {config.seed}"
     return f"version **{config.version_id}** · {what} · {stand}{marks(run.run_id)}"
 

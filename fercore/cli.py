@@ -989,16 +989,19 @@ def ledger(version: Annotated[str | None, typer.Argument(help="Also what people 
            since: Annotated[str, typer.Option(help="Compare with this earlier version instead of the given labels.")] = "",
            workspace: Where = DEFAULT, person: As = None, as_json: AsJson = False) -> None:
     """How often each set of test faces was read, and who changed its labels."""
-    place = Workspace(workspace)
-    read = book.reads(place)
-    if version is None:
-        show(read if as_json else book.told(read), as_json)
+    found = None
+    if version:
+        with opened(workspace) as store:  # first, as it mends what a killed freeze left
+            found = book.edits(store, actor(store, person), version, since)
+    read = book.reads(Workspace(workspace))
+    for gap in read.gaps():
+        say(f"fercore: {gap}")
+    if found is None:
+        show(read.sets if as_json else book.told(read.sets), as_json)
         return
-    with opened(workspace) as store:
-        found = book.edits(store, actor(store, person), version, since)
-    mine = read[read["test_set"] == found.test_set]
+    mine = read.of(found.version_id)
     if as_json:
-        show({**vars(found), **mine[["reads", "own", "shared", "trained"]].to_dict("records")[0]}, True)
+        show({**vars(found), **mine[["faces", "reads", "own", "shared", "trained"]].to_dict("records")[0]}, True)
         return
     for name, value in book.told(mine).iloc[0].items():
         print(f"{name:26}{value}")
@@ -1155,10 +1158,11 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
     ceiling = evaluation.ceiling(place, version or read_config(place.runs / run).version_id, frame["sample_id"])
     marked, config = evaluation.marks(place, run), read_config(place.runs / run)
     leaked = evaluation.leak(place, run) if config.protocol == "leaky" else None
-    times = None if config.folds or leaked or version else book.times_read(place, config.version_id)
+    read = None if config.folds or leaked or version else book.reads(place)
+    times, told = (read.times_read(config.version_id), read.told_reads(config.version_id)) if read else (None, None)
     if as_json:
-        show({"run": run, "version": version, "scored": scored, "marks": marked, "leak": leaked, "test_reads": times, "n": len(frame),
-              "metrics": headline, "classes": report, "calibration": reliability,
+        show({"run": run, "version": version, "scored": scored, "marks": marked, "leak": leaked, "test_reads": times, "test_reads_told": told,
+              "n": len(frame), "metrics": headline, "classes": report, "calibration": reliability,
               "confusion": {"classes": classes, "counts": counts.to_numpy()}, "folds": folds,
               "beside_published": evaluation.beside_published(folds), "ceiling": ceiling}, True)
         return
@@ -1169,8 +1173,8 @@ def evaluate(run: str, version: Annotated[str | None, typer.Option(help="Score t
         print(f"{run}: {'; '.join(marked)}")
     if leaked:
         print(f"{leaked.copied.percent()} of the test rows have an identical copy in training; inflation {leaked.inflation.points()}")
-    if times is not None:
-        print(f"test split; its faces were read {book.many(times, 'time')}")
+    if told:
+        print(f"test split; {told}")
     for name, value in headline.items():
         print(f"{name.replace('_', ' '):18} {value.number() if name in ('log_loss', 'ece') else value.percent()}")
     if ceiling:

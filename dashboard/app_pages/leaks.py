@@ -69,16 +69,19 @@ except FerError as error:
     st.warning(access.plain(str(error)), icon=":material/warning:")
 
 st.subheader("How often each test set was read")
-sets = cache.test_sets()
+book = cache.test_sets()
+sets = book.sets
+for gap in book.gaps():
+    st.warning(access.plain(gap), icon=":material/warning:")
 if sets.empty:
     st.caption("No version has test faces.")
 else:
     st.dataframe(ledger.told(sets), hide_index=True, column_config={"faces": st.column_config.NumberColumn(format="localized")})
     downloads.csv("test-sets", ledger.told(sets).assign(**{"test set": sets["test_set"]}))
-    st.caption("Readings count by faces: what read any face of a set read that set, in whatever version; an identical image is the same face. A run "
-               "reads the test faces of its version once when its training has ended, also if it is stopped after that, and each scoring on "
-               "another version reads every face there that the run has not seen. A run with folds reads no test set, but it is trained on and "
-               "judged by every face of train and val. The best of many is too good by chance.")
+    st.caption("Readings count by faces: what read any face of a set read that set, in whatever version; identical images are one face and count "
+               "once. A run reads the test faces of its version once when its training has ended, also if it is stopped after that, and each "
+               "scoring on another version reads every face there that the run has not seen. A run with folds reads no test set, but it is trained "
+               "on and judged by every face of train and val. The best of many is too good by chance.")
 
 st.subheader("Who changed labels of these test faces")
 earlier = [v for v in versions["version_id"] if v != version]
@@ -88,7 +91,7 @@ try:
 except FerError as error:
     st.info(access.plain(str(error)), icon=":material/info:")
     st.stop()
-st.markdown(f"**{len(edits.changed):,}** of {charts.many(edits.faces)} in test have another label than "
+st.markdown(f"**{len(edits.changed):,}** of {ledger.many(edits.rows, 'row')} in test have another label than "
             f"{'in ' + since if since else 'the source gives'}; {access.plain(version)} takes {access.plain(edits.rule)}.")
 if len(edits.changed):
     table = pd.crosstab(edits.changed["before"].map(charts.name_of), edits.changed["after"].map(charts.name_of)).rename_axis("before", axis=0)

@@ -58,21 +58,32 @@ def scored_path(workspace: Workspace, run_id: str, version_id: str) -> Path:
 
 def scored_on(workspace: Workspace, run_id: str) -> dict[str, dict[str, Any]]:
     """What a run was scored on besides its own version: version id -> facts of the scoring (see `scoring.Scoring`), by name."""
-    folder = workspace.runs / run_id / "evaluations"
-    return {path.stem: _facts(path) for path in sorted(folder.glob("[!.]*.parquet"))}
+    return {path.stem: scoring_facts(path) for path in scorings_in(workspace, run_id)}
 
 
-def scored_faces(workspace: Workspace, run_id: str, version_id: str) -> "pd.Series[str]":
-    """Sample ids of the faces that a run was judged by when it was scored on a version. Raises: BadInput."""
-    made = _parquet(scored_path(workspace, run_id, version_id), ["sample_id", "out_of_fold"])
+def scorings_in(workspace: Workspace, run_id: str) -> list[Path]:
+    """The files of a run's scorings on other versions, each named after its version."""
+    return sorted((workspace.runs / run_id / "evaluations").glob("[!.]*.parquet"))
+
+
+def scored_faces(path: Path) -> "pd.Series[str]":
+    """Sample ids of the faces that a run was judged by in a scoring. Raises: BadInput."""
+    made = _parquet(path, ["sample_id", "out_of_fold"])
     found: pd.Series[str] = made.loc[made["out_of_fold"], "sample_id"]
     return found
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def predicted_faces(workspace: Workspace, run_id: str) -> "pd.Series[str]":
+    """Sample ids of the faces that a run was judged by when its training had ended. Raises: BadInput."""
+    found: pd.Series[str] = _parquet(workspace.runs / run_id / "predictions.parquet", ["sample_id"])["sample_id"]
+    return found
+
+
+def scoring_facts(path: Path) -> dict[str, Any]:
+    """What a scoring says of itself (see `scoring.Scoring`). Raises: BadInput."""
     try:
         return dict(json.loads((pq.read_schema(path).metadata or {})[b"fercore"]))
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's errors are ValueErrors
         raise BadInput("File cannot be read", f"{path}: {error}", "Delete it, and score the run on the version again") from error
 
 
@@ -82,7 +93,7 @@ def _scored(workspace: Workspace, run_id: str, version_id: str) -> pd.DataFrame:
         raise NotFound("Not scored on this version", f"{run_id} has no predictions on {version_id}",
                        f"Score it: fercore evaluate {run_id} --version {version_id}")
     included, classes = version_rows(workspace, version_id)
-    if _json(workspace.versions / version_id / "version.json")["manifest_sha256"] != _facts(path)["manifest_sha256"]:
+    if _json(workspace.versions / version_id / "version.json")["manifest_sha256"] != scoring_facts(path)["manifest_sha256"]:
         raise Conflict("Version changed", f"{run_id} was scored on another manifest than {version_id} has now",
                        f"Score it again: fercore evaluate {run_id} --version {version_id}")
     made = _parquet(path, _MADE)

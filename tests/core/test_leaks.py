@@ -1,6 +1,7 @@
 """Faces that crossed a split, by hand; inflation against a simulation; and the ledger of test sets."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -147,14 +148,14 @@ def test_versions_with_the_same_test_faces_share_one_ledger(tmp_path: Path) -> N
     run_of(workspace, "r1", dict.fromkeys("defgh", (0, True)))
     run_of(workspace, "r2", dict.fromkeys("defgh", (0, True)), version_id="v-3")
     run_of(workspace, "k", {"a": (0, True)}, protocol="k_fold", folds=2)
-    read = ledger.reads(workspace).sort_values("own", ascending=False)
+    read = ledger.reads(workspace).sets.sort_values("own", ascending=False)
     assert read["own"].tolist() == [2, 0] and read["faces"].tolist() == [5, 5]
     assert sorted(read["versions"].iloc[0]) == ["v-1", "v-3"] and read["runs"].iloc[0] == ["r2", "r1"] and read["last"].iloc[0].startswith("2026-01-02")
     scored_by(workspace, "r1", "v-2", "g", times=3)  # on another version than its own: a reading as well
-    again = ledger.reads(workspace).sort_values("own", ascending=False)
+    again = ledger.reads(workspace).sets.sort_values("own", ascending=False)
     assert again["own"].tolist() == [3, 2] and again["last"].iloc[0].startswith("2026-01-05")
     assert ledger.test_set(workspace, "v-1")[0] == ledger.test_set(workspace, "v-3")[0] != ledger.test_set(workspace, "v-2")[0]
-    assert ledger.reads(Workspace(tmp_path / "none")).empty
+    assert ledger.reads(Workspace(tmp_path / "none")).sets.empty
     workspace_of(tmp_path, [("1", "", "g", "train")], "v-4")
     with pytest.raises(BadInput, match="No test faces"):
         ledger.test_set(workspace, "v-4")
@@ -179,13 +180,13 @@ def test_readings_count_by_faces_whatever_the_set_or_version(tmp_path: Path) -> 
     workspace_of(tmp_path, [("3", "", "3", "train"), ("9", "", "9", "test")], "v-5")
     run_of(workspace, "one", dict.fromkeys("bcd", (0, True)))
     run_of(workspace, "less", dict.fromkeys("bc", (0, True)), version_id="v-2")
-    assert [ledger.times_read(workspace, v) for v in ("v-1", "v-2", "v-3", "v-4", "v-5")] == [2, 2, 2, 0, 0]  # a face less resets nothing
+    assert [ledger.reads(workspace).times_read(v) for v in ("v-1", "v-2", "v-3", "v-4", "v-5")] == [2, 2, 2, 0, 0]  # a face less resets nothing
     run_of(workspace, "folds", dict.fromkeys("abcd", (0, True)), version_id="v-4", protocol="k_fold", folds=2)
     run_of(workspace, "queued", {}, version_id="v-5")
     write_model(workspace.runs / "queued" / "status.json", Status(state="queued"))
     scored_by(workspace, "less", "v-4", "d")  # by the face that v-2 lacks
-    assert [ledger.times_read(workspace, v) for v in ("v-1", "v-2", "v-3", "v-4", "v-5")] == [3, 2, 3, 0, 0]
-    read = ledger.reads(workspace).set_index(ledger.reads(workspace)["versions"].str[0])
+    assert [ledger.reads(workspace).times_read(v) for v in ("v-1", "v-2", "v-3", "v-4", "v-5")] == [3, 2, 3, 0, 0]
+    read = ledger.reads(workspace).sets.set_index(ledger.reads(workspace).sets["versions"].str[0])
     assert read["own"].to_dict() == {"v-1": 1, "v-2": 1, "v-3": 0, "v-5": 0}
     assert {(s["versions"][0], s["faces"], s["own"]) for s in read.at["v-1", "shared"]} == {("v-2", 2, 1), ("v-3", 3, 0)}
     assert read.at["v-1", "trained"] == [{"version_id": "v-4", "part": "folds", "faces": 3, "runs": ["folds"]}] and read.at["v-5", "trained"] == []
@@ -193,7 +194,7 @@ def test_readings_count_by_faces_whatever_the_set_or_version(tmp_path: Path) -> 
     assert told.at["v-2", "faces also trained on"] == "2 in folds of v-4 by 1 run" and told.at["v-5", "faces in other test sets"] == "none"
     assert "2 with v-2, itself read 1 time" in told.at["v-1", "faces in other test sets"] and told.at["v-5", "first read (UTC)"] == "never"
     run_of(workspace, "leaky", dict.fromkeys("bcd", (0, True)), protocol="leaky", balance="ros")
-    assert ["every split", 3] in [[t["part"], t["faces"]] for t in ledger.reads(workspace)["trained"][0]]
+    assert ["every split", 3] in [[t["part"], t["faces"]] for t in ledger.reads(workspace).sets["trained"][0]]
 
 
 def test_a_killed_run_and_a_damaged_version_do_not_hide_readings(tmp_path: Path) -> None:
@@ -203,7 +204,69 @@ def test_a_killed_run_and_a_damaged_version_do_not_hide_readings(tmp_path: Path)
     run_of(workspace, "killed", dict.fromkeys("defgh", (0, True)))
     write_model(workspace.runs / "killed" / "status.json", Status(state="failed", test_reads=1))
     (workspace.versions / "v-0" / "manifest.parquet").write_bytes(b"")
-    assert ledger.times_read(workspace, "v-1") == 2 and ledger.times_read(workspace, "v-0") == ledger.times_read(workspace, "none") == 0
+    run_of(workspace, "torn", {})
+    (workspace.runs / "torn" / "config.json").write_text("{")
+    found = ledger.reads(workspace)
+    assert found.times_read("v-1") == 2 and found.told_reads("v-1") == "its faces were read at least 2 times"
+    assert (found.versions, found.left_out, found.lost) == (["v-1"], ["v-0"], ["torn"])
+    with pytest.raises(BadInput, match="cannot be read"):
+        ledger.test_set(workspace, "v-0")
+    for version in ("v-0", "none"):  # never 0 of what nobody could look at
+        assert found.times_read(version) is None and "is not known" in found.told_reads(version)
+        with pytest.raises(NotFound, match="not in the ledger"):
+            found.of(version)
+
+
+def test_a_scoring_that_cannot_be_read_costs_its_own_reading_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = workspace_of(tmp_path, CROSSED)
+    workspace_of(tmp_path, CROSSED, "v-2")
+    run_of(workspace, "r1", dict.fromkeys("defgh", (0, True)))
+    run_of(workspace, "r2", dict.fromkeys("defgh", (0, True)))
+    scored_by(workspace, "r1", "v-2", "d")
+    scored_by(workspace, "r2", "v-2", "d")
+    scored_path(workspace, "r1", "v-3").write_bytes(b"PAR1")
+    found = ledger.reads(workspace)
+    assert found.times_read("v-1") == 4 and found.lost == ["r1 on v-3"]
+    assert found.gaps() == ["1 of the runs and scorings could not be read and so is not counted: r1 on v-3."]
+    with pytest.raises(SystemExit) as done:
+        cli.app(["ledger", "--workspace", str(tmp_path), "--json"])
+    said = capsys.readouterr()
+    assert done.value.code == 0 and [row["reads"] for row in json.loads(said.out)] == [4] and found.gaps()[0] in said.err
+    with pytest.raises(SystemExit):
+        cli.app(["evaluate", "r2", "--workspace", str(tmp_path)])
+    assert "its faces were read at least 4 times" in capsys.readouterr().out
+    with pytest.raises(BadInput, match="v-3"):  # the run itself says what is wrong
+        evaluation.scored_on(workspace, "r1")
+
+
+def test_readings_outlive_the_version_they_went_through(tmp_path: Path) -> None:
+    """v-2 has the same samples and one more, and goes: what its runs read is known by their predictions, what they were trained on is not."""
+    rows = [("1", "", "1", "train"), ("3", "", "3", "test"), ("4", "", "4", "test")]
+    workspace = workspace_of(tmp_path, rows)
+    workspace_of(tmp_path, [*rows, ("5", "", "5", "test")], "v-2")
+    run_of(workspace, "on-2", dict.fromkeys("bcd", (0, True)), version_id="v-2")
+    run_of(workspace, "only-d", {"d": (0, True)}, version_id="v-2")  # no face of a version that is held
+    run_of(workspace, "lost", {}, version_id="v-2")
+    run_of(workspace, "on-1", dict.fromkeys("bc", (0, True)))
+    scored_by(workspace, "on-1", "v-2", "c")
+    before = ledger.reads(workspace)
+    shutil.rmtree(workspace.versions / "v-2")
+    (workspace.runs / "lost" / "predictions.parquet").unlink()
+    found = ledger.reads(workspace)
+    assert before.times_read("v-1") == 5 and set(found.sets["runs"][0]) == {"on-1", "on-2"} and found.times_read("v-1") == 3
+    assert found.lost == ["lost"] and sorted(found.gone) == ["lost", "on-2", "only-d"] and found.sets["own"].tolist() == [1]
+    assert found.gaps()[1].startswith("3 runs on versions that are gone or cannot be read are not looked at for faces also trained on: ")
+
+
+def test_identical_images_are_one_face_and_ensembles_train_nothing(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, [("1", "", "1", "train"), ("3", "", "3", "test"), ("3", "", "3", "test"), ("4", "", "4", "test")])
+    workspace_of(tmp_path, [("3", "", "3", "test"), ("3", "", "3", "train"), ("9", "", "9", "test")], "v-2")
+    run_of(workspace, "m", {"a": (0, True), "c": (0, True)}, version_id="v-2")
+    run_of(workspace, "both", {"a": (0, True), "c": (0, True)}, version_id="v-2", protocol="ensemble", members=("m",))
+    sets = ledger.reads(workspace).sets.set_index(ledger.reads(workspace).sets["versions"].str[0])
+    assert sets["faces"].to_dict() == {"v-1": 2, "v-2": 2}  # three rows, two faces
+    assert sets.at["v-1", "shared"][0]["faces"] == sets.at["v-2", "shared"][0]["faces"] == 1  # the same from both sides
+    assert sets.at["v-1", "trained"] == [{"version_id": "v-2", "part": "train or val", "faces": 1, "runs": ["m"]}]
 
 
 def test_a_study_over_an_option_counts_the_runs_that_can_be_read(tmp_path: Path) -> None:
@@ -245,7 +308,7 @@ def accuracy_of(k: int, n: int) -> str:
     return proportion(np.arange(n) < k, np.arange(n)).percent()
 
 
-def test_who_changed_test_labels_is_told_by_person_day_and_way(store: Store, small_file: Path) -> None:
+def test_who_changed_test_labels_is_told_by_person_day_and_way(store: Store, small_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ingest.import_fer2013(store, LEAD, small_file)
     first = versions.freeze(store, LEAD, versions.Recipe(), "before")
     rows = versions.manifest(store.workspace, first)
@@ -260,7 +323,7 @@ def test_who_changed_test_labels_is_told_by_person_day_and_way(store: Store, sma
     vote(test[0], "sad"), vote(test[1], "happy"), vote(rows.loc[rows["split"] == "train", "image_id"].iloc[0], "sad")
     second = versions.freeze(store, LEAD, versions.Recipe(), "after")
     found = ledger.edits(store, LEAD, second)
-    assert found.changed[["image_id", "before", "after"]].values.tolist() == [[test[0], "happy", "sad"]] and found.faces == n
+    assert found.changed[["image_id", "before", "after"]].values.tolist() == [[test[0], "happy", "sad"]] and found.rows == n
     assert found.acts[["person", "field", "round", "acts", "faces", "standing"]].values.tolist() == [["Ann", "expression", "vote", 2, 2, 2]]
     assert ledger.edits(store, LEAD, second, first).changed["after"].tolist() == ["sad"]
     vote(test[1], "angry")  # after the version was frozen
@@ -269,6 +332,16 @@ def test_who_changed_test_labels_is_told_by_person_day_and_way(store: Store, sma
     assert ledger.edits(store, LEAD, mapped).changed["image_id"].tolist() == [test[0]]  # what the map renames, nobody edited
     with pytest.raises(NotAllowed):
         ledger.edits(store, ANNOTATOR, second)
+    (store.workspace.versions / second / "state.json").unlink()  # as a killed freeze leaves it
+    assert ledger.reads(store.workspace).times_read(second) is None
+    place = store.workspace.root
+    store.close()
+    with pytest.raises(SystemExit) as done:
+        cli.app(["ledger", second, "--workspace", str(place), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert done.value.code == 0 and told["rows"] == n and told["reads"] == 0 and told["faces"] <= n
+    with pytest.raises(NotFound, match="Unknown version"):
+        cli.app(["ledger", "nothing", "--workspace", str(place)])
 
 
 def test_the_gallery_is_sorted_as_it_says() -> None:

@@ -9,8 +9,11 @@ from app_helpers import app_as, text
 from streamlit.testing.v1 import AppTest
 
 from dashboard import cache, charts, faces
+from dashboard.runs import basis
 from fercore import evaluation, people
+from fercore.domain import Workspace
 from fercore.evaluation import suspects
+from fercore.evaluation.read import scored_path
 from fercore.training.rundir import read_config
 
 
@@ -105,8 +108,25 @@ def test_leaks_and_the_ledger_name_run_and_reads(demo: Path, files: dict[str, pd
     assert f"**{len(found.faces):,}** of {found.judged:,} faces" in text(at) and "Inflation" in text(at)
     rows = files[f"leaks-{run}"].set_index("accuracy")
     assert found.all_faces and rows.loc["all faces", ["value", "low", "high", "n"]].tolist() == pytest.approx(list(vars(found.all_faces).values())[:4])
-    assert "inflation" in rows.index and files["test-sets"]["reads"].tolist() == cache.test_sets()["reads"].tolist()
+    assert "inflation" in rows.index and files["test-sets"]["reads"].tolist() == cache.test_sets().sets["reads"].tolist()
     assert (evaluation.NEAR_UNKNOWN in text(at)) is not found.near_known
     sets = next(d.value for d in at.dataframe if "reads" in d.value)
-    assert sets["reads"].max() >= 1 and len(sets) == len(cache.test_sets()) and (sets["faces also trained on"] != "").all()
-    assert "in test have another label than the source gives" in text(at)
+    assert sets["reads"].max() >= 1 and len(sets) == len(cache.test_sets().sets) and (sets["faces also trained on"] != "").all()
+    assert "in test have another label than the source gives" in text(at) and "could not be read" not in text(at)
+
+
+def test_what_the_ledger_could_not_read_is_said_beside_its_figures(demo: Path) -> None:
+    run = run_of(demo, folds=False)
+    reads = cache.test_sets().sets["reads"].tolist()
+    torn = scored_path(Workspace(demo), run, "gone-v1")
+    torn.parent.mkdir(exist_ok=True)
+    torn.write_bytes(b"PAR1")
+    try:
+        at = opened("leaks", version=read_config(demo / "runs" / run).version_id)
+        told = cache.test_sets()
+        line = basis(next(r for r in cache.finished_runs() if r.run_id == run))
+    finally:
+        torn.unlink()
+    assert told.sets["reads"].tolist() == reads and told.lost == [f"{run} on gone-v1"]
+    assert f"{run} on gone-v1" in text(at).replace("\\", "") and "could not be read and so is not counted" in text(at)
+    assert "its faces were read at least" in line and cache.test_sets().lost == []
