@@ -156,8 +156,9 @@ def face_dialog(sample_id: str, probabilities: Mapping[str, str] | None = None) 
         if told:
             st.markdown(f"**{access.plain(run)}** {access.plain(told)}")
     if not predictions.empty:
-        st.dataframe(predictions.rename(columns={"run_id": "run"}).assign(predicted=predictions["predicted"].map(name_of), label=predictions["label"].map(name_of),
-                                        probability=(predictions["probability"] * 100).round(1)), hide_index=True,
+        st.dataframe(predictions.rename(columns={"run_id": "run"}).assign(predicted=predictions["predicted"].map(name_of),
+                                                                          label=predictions["label"].map(name_of),
+                                                                          probability=(predictions["probability"] * 100).round(1)), hide_index=True,
                      column_config={"probability": st.column_config.NumberColumn(format="%.1f %%")})
     if not face["open"]:
         st.caption("Tags, flags, votes, predictions and other people's answers are shown once you have labelled this face yourself.")
