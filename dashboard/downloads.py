@@ -1,6 +1,7 @@
 """A table of a page as a file."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -19,5 +20,10 @@ def as_csv(rows: Any) -> str:
 
 def csv(name: str, rows: Any) -> None:
     """"Data as CSV", to stand under a table."""
-    st.download_button("Data as CSV", lambda: as_csv(rows), f"{name}.csv", "text/csv", icon=":material/download:", type="tertiary",
+    button(name, lambda: as_csv(rows), "tertiary")
+
+
+def button(name: str, make: Callable[[], str], kind: Literal["secondary", "tertiary"] = "secondary") -> None:
+    """"Data as CSV" of a text that is made when it is asked for."""
+    st.download_button("Data as CSV", make, f"{name}.csv", "text/csv", icon=":material/download:", type=kind,
                        key=f"csv-{name}", on_click="ignore")  # a run of the page would revoke the file that was asked for

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import access, cache, charts, faces
+from dashboard import access, cache, charts, downloads, faces
 from dashboard.components.face_grid import Tile, face_grid
 from fercore.bias import saved
 from fercore.domain import SIDE, Filter, Order, Permission, Person
@@ -84,8 +84,7 @@ def _chart(figure: go.Figure, name: str, data: pd.DataFrame, *, height: int = 27
 
 
 def _download(name: str, data: pd.DataFrame) -> None:
-    st.download_button("Data as CSV", lambda: data.to_csv(index=False), f"{name}.csv", "text/csv", icon=":material/download:",
-                       key=f"csv-{name}", on_click="ignore")  # a run of the page would revoke the file that was asked for
+    downloads.button(name, lambda: str(data.to_csv(index=False)))
 
 
 def _opened(rows: pd.DataFrame, title: str) -> None:

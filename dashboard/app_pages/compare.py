@@ -19,10 +19,10 @@ if len(chosen) < 2:
     st.info("Choose two finished runs or more. They are compared on the faces that all of them predict without having been trained on, with the "
             "same label in all.", icon=":material/compare_arrows:")
     st.stop()
-own = list(dict.fromkeys(config.version_id for run_id in chosen if (config := runs[run_id].config)))
-shared = set.intersection(*({config.version_id, *cache.scored_on(run_id)} for run_id in chosen if (config := runs[run_id].config)))
+own = {run_id: config.version_id for run_id in chosen if (config := runs[run_id].config)}
+shared = set.intersection(*({version, *cache.scored_on(run_id)} for run_id, version in own.items()))
 on = None
-if shared > set(own) or (len(own) > 1 and shared):
+if len(shared | set(own.values())) > 1 and shared:  # where all share one version, there is nothing to choose
     each = "each on its own version"
     told = st.selectbox("Compared on", [each, *sorted(shared)], key="on", bind="query-params", width=280)
     on = None if told == each else told
@@ -43,7 +43,6 @@ if len(found.pairs) > 1:
 view = st.segmented_control("View", ["Difference", "Disagreements", "Labels and models"], default="Difference", required=True, key="view",
                             bind="query-params", label_visibility="collapsed")
 if view == "Labels and models":
-    first, second = (config.version_id for config in (runs[pair.first].config, runs[pair.second].config) if config)
-    compare_views.labels_and_models((pair.first, pair.second), (first, second), on)
+    compare_views.labels_and_models((pair.first, pair.second), (own[pair.first], own[pair.second]), on)
 else:
     compare_views.cells(person, pair, found.frames[pair.first], found.frames[pair.second], by_label=view == "Difference")
